@@ -1,0 +1,1 @@
+//! The answer: what a gateway returns about a code, and the verifier that needs nothing but a trust file.

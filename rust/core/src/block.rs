@@ -1,0 +1,1 @@
+//! Headers, validator sets, sign-bytes and commit certificates.

@@ -1,0 +1,1 @@
+//! Codes: grammar, canonical form, check character.

@@ -1,0 +1,118 @@
+//! Hashes: the 32-byte digest type, the suite byte and domain separation.
+//!
+//! Every hash or signature of cityid that is not fixed by an outside standard (RFC 9162 log, jmt state map) starts with
+//! `"cityid/1/" tag 0x00 suite`, so that bytes made for one purpose never verify for another, or under another suite.
+use crate::error::Error;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A 32-byte digest.
+pub type Hash = [u8; 32];
+
+/// Which algorithms a network uses. The byte stands in the genesis, in every tagged hash and beside every key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Suite {
+    /// Ed25519 (ZIP-215) and SHA-256.
+    Ed25519Sha256 = 1,
+    /// SM2 and SM3: the byte is reserved, the algorithms are refused by name.
+    Sm2Sm3 = 2,
+}
+
+impl Suite {
+    /// Reads a suite byte; refuses unknown ones, and SM2/SM3 as not implemented.
+    pub fn parse(byte: u64) -> Result<Suite, Error> {
+        match byte {
+            1 => Ok(Suite::Ed25519Sha256),
+            2 => Err(Error::malformed("suite 2 (SM2/SM3) is reserved and not implemented in this version; use suite 1 (Ed25519/SHA-256)")),
+            other => Err(Error::malformed(format!("unknown suite {other}; known: 1 (Ed25519/SHA-256), 2 (SM2/SM3, reserved)"))),
+        }
+    }
+}
+
+/// What a tagged hash or signed message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// Genesis hash, over the canonical genesis bytes.
+    Genesis,
+    /// Header hash (the `parent` field of the next header), over the header bytes.
+    Header,
+    /// Validator set hash, over its canonical bytes.
+    Validators,
+    /// Trust words, over the canonical trust bytes.
+    Trust,
+    /// Transaction id, over the unsigned body.
+    Transaction,
+    /// What signers of a transaction sign: the tag and the transaction id.
+    TransactionSignature,
+    /// Digest of a batch body.
+    Batch,
+    /// Hash of a record's previous version.
+    Record,
+    /// Proof of possession of a key.
+    Possession,
+    /// Salted attribute commitment.
+    Commitment,
+    /// Leaf of a sealed table.
+    TableLeaf,
+    /// Empty leaf of a sealed table.
+    TableEmpty,
+    /// Inner node of a sealed table.
+    TableNode,
+    /// An answer that transactions expired, signed by a node.
+    Expired,
+}
+
+impl Tag {
+    const fn text(self) -> &'static str {
+        match self {
+            Tag::Genesis => "genesis",
+            Tag::Header => "header",
+            Tag::Validators => "validators",
+            Tag::Trust => "trust",
+            Tag::Transaction => "transaction",
+            Tag::TransactionSignature => "transaction-signature",
+            Tag::Batch => "batch",
+            Tag::Record => "record",
+            Tag::Possession => "possession",
+            Tag::Commitment => "commitment",
+            Tag::TableLeaf => "table-leaf",
+            Tag::TableEmpty => "table-empty",
+            Tag::TableNode => "table-node",
+            Tag::Expired => "expired",
+        }
+    }
+}
+
+/// SHA-256 of some bytes.
+pub fn sha256(data: &[u8]) -> Hash {
+    Sha256::digest(data).into()
+}
+
+/// `"cityid/1/" tag 0x00 suite`: the start of every tagged hash and signed message.
+pub fn domain(tag: Tag, suite: Suite) -> Vec<u8> {
+    let mut out = Vec::with_capacity(48);
+    out.extend_from_slice(b"cityid/1/");
+    out.extend_from_slice(tag.text().as_bytes());
+    out.push(0);
+    out.push(suite as u8);
+    out
+}
+
+/// The tagged hash of the concatenated parts. Callers pass parts of fixed length, or one part of any length last.
+pub fn tagged(tag: Tag, suite: Suite, parts: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(domain(tag, suite));
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}")).expect("writing to a string cannot fail");
+        text
+    })
+}

@@ -1,0 +1,1 @@
+//! The resolution index: from map key to record, published as immutable snapshots.

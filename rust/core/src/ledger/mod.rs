@@ -1,0 +1,1 @@
+//! The ledger: transactions, the distribution rule, speculative execution.

@@ -1,0 +1,19 @@
+//! cityid-core: everything of cityid that must give the same answer on every machine.
+//!
+//! Codes, canonical encoding, hashes, signatures, the log, the state map, the ledger, the answer and its verifier.
+//! Rules of this crate: no unsafe code, no I/O, no clock, no randomness, no float; nothing that keeps it from
+//! building for `wasm32-unknown-unknown`. It knows nothing of Python, networks or files.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod block;
+pub mod checkpoint;
+pub mod code;
+pub mod error;
+pub mod hash;
+pub mod index;
+pub mod ledger;
+pub mod log;
+pub mod signature;
+pub mod state;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The state map: a batched sparse Merkle tree with the hash rules of the jmt crate.
