@@ -3,7 +3,7 @@
 //! A record is a CBOR map with ascending integer keys. Every kind shares version, height, previous hash, status and where
 //! its children live; the remaining fields are allowed or required by kind in one table ([`fields_of`]), so that a decoder
 //! refuses a field that has no business there.
-use crate::code::{City, Class, Model, Org, Serial, Use};
+use crate::code::{Category, City, Class, Org, Serial};
 use crate::error::Error;
 use crate::hash::{tagged, Hash, Suite, Tag};
 use crate::wire::{text_order, Decoder, Encoder, MAX_TEXT};
@@ -93,7 +93,7 @@ pub enum MapKey<'a> {
     /// An organisation.
     Organisation(City, Org),
     /// A category of an organisation, or of the city itself.
-    Category(City, Option<Org>, Use, Class, Model),
+    Category(City, Option<Org>, Category),
     /// The serial space of a (city, class).
     Class(City, Class),
     /// The million range that holds this serial.
@@ -150,12 +150,12 @@ impl MapKey<'_> {
                 out.extend_from_slice(city.as_str().as_bytes());
                 prefixed(&mut out, org.as_str());
             }
-            MapKey::Category(city, org, usage, class, model) => {
+            MapKey::Category(city, org, category) => {
                 out.extend_from_slice(city.as_str().as_bytes());
                 prefixed(&mut out, org.as_ref().map_or("", |org| org.as_str()));
-                out.extend_from_slice(usage.as_str().as_bytes());
-                out.extend_from_slice(class.as_str().as_bytes());
-                prefixed(&mut out, model.as_str());
+                out.extend_from_slice(category.use_.as_str().as_bytes());
+                out.extend_from_slice(category.class.as_str().as_bytes());
+                prefixed(&mut out, category.model.as_str());
             }
             MapKey::Class(city, class) => {
                 out.extend_from_slice(city.as_str().as_bytes());
@@ -214,7 +214,8 @@ pub enum Status {
 }
 
 impl Status {
-    const fn number(self) -> u64 {
+    /// The number that stands in records and operations.
+    pub const fn number(self) -> u64 {
         match self {
             Status::Allocated => 0,
             Status::Active => 1,

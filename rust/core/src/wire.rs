@@ -267,6 +267,11 @@ impl<'a> Decoder<'a> {
         found
     }
 
+    /// Whether a text comes next.
+    pub fn is_text(&self) -> bool {
+        self.data.get(self.position).is_some_and(|byte| byte >> 5 == TEXT)
+    }
+
     /// Nothing may remain.
     pub fn end(&self) -> Result<(), Error> {
         if self.is_at_end() {
