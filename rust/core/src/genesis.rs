@@ -3,7 +3,7 @@ use crate::block::{Validator, ValidatorSet, MAX_VALIDATORS, MIN_VALIDATORS};
 use crate::code::City;
 use crate::error::Error;
 use crate::hash::{hex, tagged, Hash, Suite, Tag};
-use crate::json::{self, Object};
+use crate::json;
 use crate::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record};
 use crate::signature;
 use crate::wire::Encoder;
