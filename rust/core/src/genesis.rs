@@ -126,7 +126,9 @@ impl Parameters {
             receipts,
         };
         if max_batch_bytes < max_transaction_bytes + 16 || max_block_bytes < max_batch_bytes {
-            return Err(Error::malformed("parameters that do not nest: a batch must hold the largest transaction, a block the largest batch"));
+            return Err(Error::malformed(
+                "parameters that do not nest: a batch must hold the largest transaction, a block the largest batch",
+            ));
         }
         Ok(parameters)
     }

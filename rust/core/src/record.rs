@@ -60,7 +60,10 @@ impl Kind {
 
     /// Reads a kind byte.
     pub fn parse(byte: u64) -> Result<Kind, Error> {
-        Kind::ALL.into_iter().find(|kind| *kind as u64 == byte).ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
+        Kind::ALL
+            .into_iter()
+            .find(|kind| *kind as u64 == byte)
+            .ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
     }
 
     /// The name used in JSON.
@@ -300,15 +303,17 @@ impl Purpose {
 
     /// Reads a purpose number.
     pub fn parse(number: u64) -> Result<Purpose, Error> {
-        Purpose::ALL.into_iter().find(|purpose| *purpose as u64 == number).ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
+        Purpose::ALL
+            .into_iter()
+            .find(|purpose| *purpose as u64 == number)
+            .ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
     }
 
     /// Reads a purpose name.
     pub fn from_name(name: &str) -> Result<Purpose, Error> {
-        Purpose::ALL
-            .into_iter()
-            .find(|purpose| purpose.name() == name)
-            .ok_or_else(|| Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery")))
+        Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).ok_or_else(|| {
+            Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery"))
+        })
     }
 }
 
@@ -621,7 +626,9 @@ impl Record {
                         1 => Children::Map,
                         2 => Children::Items,
                         3 => Children::Table,
-                        other => return Err(Error::malformed(format!("unknown place of children {other}; known: 1 map, 2 items, 3 table"))),
+                        other => {
+                            return Err(Error::malformed(format!("unknown place of children {other}; known: 1 map, 2 items, 3 table")))
+                        }
                     }
                 }
                 NAME => record.name = Some(decoder.text(MAX_TEXT)?.to_owned()),
@@ -681,14 +688,19 @@ impl Record {
             return Err(Error::malformed(format!("a {name} record of version {} does not fit its previous hash", self.version)));
         }
         if (self.children == Children::Table) != self.table.is_some() {
-            return Err(Error::malformed(format!("a {name} record says its children live in a table that it does not have, or the reverse")));
+            return Err(Error::malformed(format!(
+                "a {name} record says its children live in a table that it does not have, or the reverse"
+            )));
         }
         Ok(())
     }
 
     /// The keys of a purpose that count at a height.
     pub fn keys_for(&self, purpose: Purpose, height: u64) -> impl Iterator<Item = &[u8; 32]> {
-        self.keys.iter().filter(move |key| key.purpose == purpose && key.from <= height && key.until.is_none_or(|until| height < until)).map(|key| &key.key)
+        self.keys
+            .iter()
+            .filter(move |key| key.purpose == purpose && key.from <= height && key.until.is_none_or(|until| height < until))
+            .map(|key| &key.key)
     }
 }
 

@@ -607,7 +607,9 @@ fn action_json(action: &Action) -> Value {
             json!({"op": "update_items", "city": city.as_str(), "class": class.as_str(), "items": items})
         }
         Action::SetStatus { target, expected_version, status } => match target {
-            Target::Code(code) => json!({"op": "set_status", "code": code.text(), "expected_version": expected_version, "status": status.name()}),
+            Target::Code(code) => {
+                json!({"op": "set_status", "code": code.text(), "expected_version": expected_version, "status": status.name()})
+            }
             Target::Range { city, class, base, size } => json!({
                 "op": "set_status", "range": {"city": city.as_str(), "class": class.as_str(), "base": base.get(), "size": size},
                 "expected_version": expected_version, "status": status.name(),
@@ -626,7 +628,11 @@ fn holder_from_json(object: &mut Object) -> Result<Holder, Error> {
 }
 
 fn category_from_json(object: &mut Object) -> Result<Category, Error> {
-    Ok(Category { use_: Use::parse(&object.text("use")?)?, class: Class::parse(&object.text("class")?)?, model: Model::parse(&object.text("model")?)? })
+    Ok(Category {
+        use_: Use::parse(&object.text("use")?)?,
+        class: Class::parse(&object.text("class")?)?,
+        model: Model::parse(&object.text("model")?)?,
+    })
 }
 
 fn keys_from_json(object: &mut Object, name: &str) -> Result<Vec<KeyProof>, Error> {
@@ -664,14 +670,20 @@ fn services_from_json(object: &mut Object) -> Result<Services, Error> {
     let mut services = Vec::new();
     for value in object.optional_list("services", MAX_SERVICES)? {
         match value.as_array().map(Vec::as_slice) {
-            Some([Value::String(kind), Value::String(uri)]) if kind.len() <= 64 && uri.len() <= MAX_TEXT => services.push((kind.clone(), uri.clone())),
+            Some([Value::String(kind), Value::String(uri)]) if kind.len() <= 64 && uri.len() <= MAX_TEXT => {
+                services.push((kind.clone(), uri.clone()))
+            }
             _ => return Err(Error::malformed("a service must be [type, uri], two texts of at most 64 and 255 bytes")),
         }
     }
     Ok(services)
 }
 
-fn items_from_json<T>(object: &mut Object, read: impl Fn(&mut Object, Serial) -> Result<T, Error>, serial_of: impl Fn(&T) -> Serial) -> Result<Vec<T>, Error> {
+fn items_from_json<T>(
+    object: &mut Object,
+    read: impl Fn(&mut Object, Serial) -> Result<T, Error>,
+    serial_of: impl Fn(&T) -> Serial,
+) -> Result<Vec<T>, Error> {
     let mut items = Vec::new();
     for mut item in object.objects("items", MAX_ITEMS)? {
         let serial = Serial::new(u32::try_from(item.uint("serial")?).unwrap_or(u32::MAX))?;
@@ -711,12 +723,16 @@ fn action_from_json(object: &mut Object) -> Result<Action, Error> {
             keys: keys_from_json(object, "keys")?,
             commitments: commitments_from_json(object)?,
         },
-        "allocate_range" => {
-            Action::AllocateRange { holder: holder_from_json(object)?, class: Class::parse(&object.text("class")?)?, size: range_size(object.uint("size")?)? }
-        }
-        "register_category" => {
-            Action::RegisterCategory { holder: holder_from_json(object)?, category: category_from_json(object)?, name: name_from_json(object)? }
-        }
+        "allocate_range" => Action::AllocateRange {
+            holder: holder_from_json(object)?,
+            class: Class::parse(&object.text("class")?)?,
+            size: range_size(object.uint("size")?)?,
+        },
+        "register_category" => Action::RegisterCategory {
+            holder: holder_from_json(object)?,
+            category: category_from_json(object)?,
+            name: name_from_json(object)?,
+        },
         "register_items" => Action::RegisterItems {
             holder: holder_from_json(object)?,
             category: category_from_json(object)?,
@@ -762,10 +778,15 @@ fn action_from_json(object: &mut Object) -> Result<Action, Error> {
                     target
                 }
             };
-            Action::SetStatus { target, expected_version: object.uint("expected_version")?, status: status_from_name(&object.text("status")?)? }
+            Action::SetStatus {
+                target,
+                expected_version: object.uint("expected_version")?,
+                status: status_from_name(&object.text("status")?)?,
+            }
         }
         "rotate_keys" => {
-            let mut remove: Vec<[u8; 32]> = object.texts("remove", MAX_KEY_ENTRIES)?.iter().map(|key| json::fixed_hex(key)).collect::<Result<_, _>>()?;
+            let mut remove: Vec<[u8; 32]> =
+                object.texts("remove", MAX_KEY_ENTRIES)?.iter().map(|key| json::fixed_hex(key)).collect::<Result<_, _>>()?;
             remove.sort_unstable();
             Action::RotateKeys {
                 subject: Holder::parse(&object.text("code")?)?,
