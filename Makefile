@@ -75,9 +75,8 @@ sim: $(extension) ## seeded clusters on virtual time
 	@$(bin)/cityid sim $(ARGS)
 
 docs: $(extension) ## API pages of both languages, under build/docs
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus \
-		--target-dir build/rustdoc
-	@rm -rf build/docs && mkdir -p build/docs && cp -r build/rustdoc/doc build/docs/rust
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
+	@rm -rf build/docs && mkdir -p build/docs && cp -r "$${CARGO_TARGET_DIR:-target}/doc" build/docs/rust
 	@$(bin)/pdoc --output-directory build/docs/python cityid
 	@echo 'build/docs/rust/cityid_core/index.html  build/docs/python/cityid.html'
 
