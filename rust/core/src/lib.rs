@@ -20,6 +20,8 @@ pub mod log;
 pub mod record;
 pub mod signature;
 pub mod state;
+pub mod table;
+pub mod trust;
 pub mod uscc;
 pub mod view;
 pub mod wire;
