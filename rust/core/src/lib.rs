@@ -24,4 +24,5 @@ pub mod table;
 pub mod trust;
 pub mod uscc;
 pub mod view;
+pub mod vote;
 pub mod wire;

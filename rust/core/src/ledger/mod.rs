@@ -209,8 +209,9 @@ impl Ledger {
     }
 
     /// Log root after the last committed header.
-    pub fn log_root(&self) -> Hash {
-        self.chain().log.root()
+    pub fn log_root(&self) -> Result<Hash, Error> {
+        let chain = self.chain();
+        chain.log.root_at(chain.log.size())
     }
 
     /// Log root after the first `size` headers.
@@ -268,7 +269,7 @@ impl Ledger {
             proposer,
         };
         let header_bytes = header.encode();
-        let value = chain.log.root_after(log::leaf_hash(&header_bytes));
+        let value = chain.log.frontier_at(height)?.root_after(&log::leaf_hash(&header_bytes));
         Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state })
     }
 
@@ -394,7 +395,7 @@ impl Ledger {
         for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
         }
-        if chain.log.root() != certificate.value {
+        if chain.log.root_at(certificate.height + 1)? != certificate.value {
             return Err(Error::Certificate(format!("the stored certificate of height {} is for other headers than the stored ones", certificate.height)));
         }
         let snapshot = self.state.commit(state)?;
