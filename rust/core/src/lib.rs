@@ -16,4 +16,5 @@ pub mod ledger;
 pub mod log;
 pub mod signature;
 pub mod state;
+pub mod vote;
 pub mod wire;
