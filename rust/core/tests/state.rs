@@ -452,12 +452,12 @@ fn readers_prove_from_old_versions_while_a_writer_commits_and_drops() {
     let record = |key: &Hash, height: u64| -> Arc<[u8]> { [&key[..], &height.to_be_bytes()].concat().into() };
     let changes = |height: u64| -> Vec<(Hash, Option<Arc<[u8]>>)> {
         // A third of the keys is touched at each height; some of them are removed.
-        let touched = keys.iter().enumerate().filter(|(place, _)| (*place as u64 + height) % 3 == 0);
-        touched.map(|(place, key)| (*key, ((place as u64 + height) % 11 != 0).then(|| record(key, height)))).collect()
+        let touched = keys.iter().enumerate().filter(|(place, _)| (*place as u64 + height).is_multiple_of(3));
+        touched.map(|(place, key)| (*key, (!(place as u64 + height).is_multiple_of(11)).then(|| record(key, height)))).collect()
     };
     let expected = |place: usize, height: u64| {
-        let last = (1..=height).rev().find(|height| (place as u64 + height) % 3 == 0)?;
-        ((place as u64 + last) % 11 != 0).then(|| record(&keys[place], last))
+        let last = (1..=height).rev().find(|height| (place as u64 + height).is_multiple_of(3))?;
+        (!(place as u64 + last).is_multiple_of(11)).then(|| record(&keys[place], last))
     };
     let (done, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
