@@ -1,4 +1,4 @@
-"""The whole path in one process: a city issues a code, an answer leaves, and a verifier with the genesis alone judges it."""
+"""The whole path in one process: a city issues a code, and a verifier with the genesis alone judges the answer."""
 
 import hashlib
 import json
