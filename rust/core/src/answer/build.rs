@@ -58,10 +58,17 @@ pub fn resolve(subject: &Subject, reader: &impl StateReader, tables: TableLookup
     Ok(Resolution { verdict, status, code, record, notes })
 }
 
-/// Builds the answer about a subject from the state of a certified header.
+/// Builds the answer about a subject from the state of a certified header, where no sealed table is at hand.
 ///
 /// Errors: as [`resolve`].
-pub fn build(subject: &Subject, reader: &impl StateReader, block: &CertifiedHeader, tables: TableLookup<'_>) -> Result<Answer, Error> {
+pub fn build(subject: &Subject, reader: &impl StateReader, block: &CertifiedHeader) -> Result<Answer, Error> {
+    build_with_tables(subject, reader, block, &|_, _| None)
+}
+
+/// Builds the answer about a subject from the state of a certified header and the sealed tables at hand.
+///
+/// Errors: as [`resolve`].
+pub fn build_with_tables(subject: &Subject, reader: &impl StateReader, block: &CertifiedHeader, tables: TableLookup<'_>) -> Result<Answer, Error> {
     let (asked, collected, finding) = find(subject, reader, tables)?;
     let mut paths = finding.paths;
     paths.sort_unstable();

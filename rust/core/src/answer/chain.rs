@@ -225,9 +225,9 @@ impl<'a> Chain<'a> {
                 Ok(())
             }
             Asked::Mistyped { .. } => refuse("the subject fails only its check character, and its city is a member: it is mistyped, not foreign"),
-            Asked::Code(Code::Item { .. } | Code::Foreign(_)) | Asked::Place(_) => match asked.place() {
+            Asked::Code(Code::Item { .. } | Code::Foreign(_)) | Asked::Place(_) | Asked::Foreign(_) => match asked.place() {
                 Some(place) => self.item(asked, &place, table),
-                None => Err(Error::malformed("a subject without a place")),
+                None => refuse("the subject names no place of an item"),
             },
         }
     }

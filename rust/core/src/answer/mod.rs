@@ -20,9 +20,9 @@ mod text;
 mod verdict;
 mod verify;
 
-pub use build::{build, resolve, Resolution, StateReader, TableLookup};
+pub use build::{build, build_with_tables, resolve, Resolution, StateReader, TableLookup};
 pub use certified::{CertifiedHeader, MAX_LOG_PATH};
-pub use verdict::{record_json, Step, Verdict, VerdictKind};
+pub use verdict::{Step, Verdict, VerdictKind};
 pub use verify::{verify, verify_bytes, Options};
 
 use crate::code::MAX_FOREIGN_BYTES;

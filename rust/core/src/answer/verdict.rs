@@ -1,11 +1,8 @@
 //! The verdict: what an answer says, as of when, on how many cities' word, and how that was found out.
 //!
 //! A verdict is about registration. It says nothing about the thing that carries the code: a copied label has a valid code.
-use crate::genesis::Parameters;
-use crate::hash::{hex, Hash};
-use crate::ledger::operation::{commitments_json, services_json};
-use crate::record::{Children, Record, Status};
-use serde_json::{json, Map, Value};
+use crate::record::{Record, Status};
+use serde_json::{json, Value};
 
 /// The verdicts of P42.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,7 +101,7 @@ impl Verdict {
         self.steps.push(Step { name, passed, detail: detail.into() });
     }
 
-    /// The JSON form: 64-bit integers as strings, the record with names for everything.
+    /// The JSON form: 64-bit integers as strings, the record as [`Record::to_json`] shows it.
     pub fn to_json(&self) -> Value {
         let steps: Vec<Value> =
             self.steps.iter().map(|step| json!({"name": step.name, "passed": step.passed, "detail": step.detail})).collect();
@@ -121,99 +118,7 @@ impl Verdict {
             "signatures": {"count": self.signatures.0, "of": self.signatures.1},
             "notes": self.notes,
             "steps": steps,
-            "record": self.record.as_ref().map(record_json),
+            "record": self.record.as_ref().map(Record::to_json),
         })
     }
-}
-
-/// A record as JSON for people and tools: only the fields that it has, 64-bit integers as strings, bytes in hexadecimal.
-pub fn record_json(record: &Record) -> Value {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put("kind", json!(record.kind.name()));
-    put("version", number(record.version));
-    put("height", number(record.height));
-    if let Some(previous) = &record.previous {
-        put("previous", json!(hex(previous)));
-    }
-    put("status", json!(record.status.name()));
-    if record.status_by_city {
-        put("status_by_city", json!(true));
-    }
-    match record.children {
-        Children::None => None,
-        Children::Map => put("children", json!("map")),
-        Children::Items => put("children", json!("items")),
-        Children::Table => put("children", json!("table")),
-    };
-    if let Some(name) = &record.name {
-        put("name", json!(name));
-    }
-    if let Some(code) = &record.code {
-        put("code", json!(code));
-    }
-    if let Some(holder) = &record.holder {
-        put("holder", json!(holder));
-    }
-    if !record.keys.is_empty() {
-        put("keys", record.keys.iter().map(key_json).collect());
-    }
-    if let Some(city) = &record.administered_by {
-        put("administered_by", json!(city.as_str()));
-    }
-    if !record.services.is_empty() {
-        put("services", services_json(&record.services));
-    }
-    if !record.commitments.is_empty() {
-        put("commitments", commitments_json(&record.commitments));
-    }
-    if let Some(quota) = record.quota {
-        put("quota", number(quota));
-    }
-    if let Some(allocation) = &record.allocation {
-        put(
-            "allocation",
-            json!({
-                "next_million": number(allocation.next_million), "open_million": allocation.open_million.map(number),
-                "next_thousand": number(allocation.next_thousand),
-            }),
-        );
-    }
-    if let Some(table) = &record.table {
-        put(
-            "table",
-            json!({
-                "root": hex(&table.root), "depth": table.depth, "version": number(table.version), "overrides": number(table.overrides),
-                "digest": hex(&table.digest), "count": number(table.count),
-            }),
-        );
-    }
-    if !record.claims.is_empty() {
-        put("claims", json!(record.claims));
-    }
-    if !record.parameters.is_empty() {
-        let named = Parameters::NAMES.iter().zip(&record.parameters);
-        put("parameters", named.map(|((name, ..), value)| ((*name).to_owned(), number(*value))).collect::<Map<_, _>>().into());
-    }
-    if let Some(purpose) = record.purpose {
-        put("purpose", json!(purpose.name()));
-    }
-    if let Some(serials) = record.serials {
-        put("serials", number(serials));
-    }
-    if record.test {
-        put("test", json!(true));
-    }
-    Value::Object(fields)
-}
-
-fn key_json(key: &crate::record::KeyEntry) -> Value {
-    let encoded: &Hash = &key.key;
-    json!({
-        "suite": key.suite as u8, "purpose": key.purpose.name(), "key": hex(encoded), "from": number(key.from), "until": key.until.map(number),
-    })
-}
-
-fn number(value: u64) -> Value {
-    Value::String(value.to_string())
 }
