@@ -13,6 +13,9 @@ use std::time::Instant;
 const MESSAGE_SIZE_BYTES: usize = 250;
 const REPETITIONS: usize = 9;
 
+/// A name, and what to time.
+type Case<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 struct Signed {
     key: [u8; 32],
     message: Vec<u8>,
@@ -57,7 +60,7 @@ fn zebra_single(signed: &[Signed]) -> usize {
 }
 
 /// Runs the cases in turn, [`REPETITIONS`] times; the sorted nanoseconds per signature of each.
-fn measure(count: usize, repetitions: usize, cases: &mut [(&str, Box<dyn FnMut() + '_>)]) {
+fn measure(count: usize, repetitions: usize, cases: &mut [Case<'_>]) {
     let mut nanos = vec![Vec::new(); cases.len()];
     for _ in 0..repetitions {
         for (case, times) in cases.iter_mut().zip(&mut nanos) {
@@ -79,7 +82,7 @@ fn compare(count: usize, keys: usize) {
     let repetitions = REPETITIONS * (4096 / count).clamp(1, 20);
     let mut warm = Verifier::default();
     warm.verify_batch(&items, [7; 32]).unwrap();
-    let mut cases: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut cases: Vec<Case<'_>> = vec![
         ("ours, batch, cold", Box::new(|| Verifier::default().verify_batch(&items, [7; 32]).unwrap())),
         ("ours, batch, warm", Box::new(|| warm.verify_batch(&items, [7; 32]).unwrap())),
         ("zebra, batch", Box::new(|| assert!(zebra_batch(&signed)))),
@@ -91,7 +94,7 @@ fn compare_single() {
     println!("single, 512 signatures, {} thread(s)", rayon::current_num_threads());
     let signed = sign_many(512, 512);
     let ours = |one: &&Signed| signature::verify(&one.key, &one.message, &one.signature).is_err();
-    let mut cases: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut cases: Vec<Case<'_>> = vec![
         ("ours, single", Box::new(|| assert_eq!(signed.par_iter().filter(ours).count(), 0))),
         ("zebra, single", Box::new(|| assert_eq!(zebra_single(&signed), 0))),
     ];
@@ -109,8 +112,7 @@ fn with_bad(every: usize) {
     let mut warm = Verifier::default();
     println!("4096 signatures, {} bad, {} thread(s)", spoilt.len(), rayon::current_num_threads());
     let expected = if spoilt.is_empty() { Ok(()) } else { Err(cityid_core::error::Error::Signature(spoilt)) };
-    let mut cases: Vec<(&str, Box<dyn FnMut() + '_>)> =
-        vec![("ours, batch, warm", Box::new(|| assert_eq!(warm.verify_batch(&items, [7; 32]), expected)))];
+    let mut cases: Vec<Case<'_>> = vec![("ours, batch, warm", Box::new(|| assert_eq!(warm.verify_batch(&items, [7; 32]), expected)))];
     measure(4096, 3, &mut cases);
 }
 

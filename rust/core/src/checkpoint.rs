@@ -134,8 +134,8 @@ pub fn cosignature_message(body: &str, time: u64) -> Vec<u8> {
 pub fn note(body: &str, lines: &[SignatureLine]) -> String {
     let mut text = format!("{body}\n");
     for line in lines {
-        let blob = STANDARD.encode([&line.key_id[..], &line.signature].concat());
-        text.push_str(&format!("{LINE_START}{} {blob}\n", line.name));
+        text.push_str(&line.text());
+        text.push('\n');
     }
     text
 }
@@ -201,7 +201,16 @@ pub fn verify_cosignatures(
 }
 
 impl SignatureLine {
-    fn parse(line: &str) -> Result<SignatureLine, Error> {
+    /// The line as it stands in a note, without the newline.
+    pub fn text(&self) -> String {
+        let blob = STANDARD.encode([&self.key_id[..], &self.signature].concat());
+        format!("{LINE_START}{} {blob}", self.name)
+    }
+
+    /// Reads one line without its newline.
+    ///
+    /// Errors: `Malformed` if it is no signature line.
+    pub fn parse(line: &str) -> Result<SignatureLine, Error> {
         let malformed = || {
             Error::malformed(
                 "a signature line of a note is an em dash, a key name and base64 of a key id and a signature, with single spaces between",

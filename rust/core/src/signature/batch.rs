@@ -12,9 +12,9 @@
 //!
 //! When a chunk fails, its halves are examined, and theirs: points are decompressed once, and the defect of a right half is
 //! the difference of the whole and the left. Where too many are bad for that to pay, the rest is verified one by one; a
-//! submitter of nothing but bad signatures costs little more than single verification.
+//! submitter of nothing but bad signatures costs a quarter more than single verification.
 //!
-//! Memory: about 600 bytes per signature of the chunks in work (at most [`CHUNK_MAX`] each, one per thread), and the cache.
+//! Memory: about 1 kB per signature of the chunks in work (at most [`CHUNK_MAX`] each, one per thread), and the cache.
 use super::cache::{Found, KeyCache};
 use super::{decompress, Claim};
 use crate::error::Error;
@@ -108,6 +108,7 @@ impl Verifier {
 /// Signatures in one equation, at most. More gain little: per column of digits, the buckets cost 254 additions.
 const CHUNK_MAX: usize = 4096;
 /// A batch is not cut into smaller chunks than this to occupy more threads.
+#[cfg(feature = "parallel")]
 const CHUNK_MIN: usize = 128;
 /// The search stops, and the rest of a chunk is verified one by one, when more than this many are found bad …
 const BAD_ALLOWED: usize = 8;

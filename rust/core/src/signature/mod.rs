@@ -48,9 +48,10 @@ pub fn verify_strict(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Re
     let valid = || {
         let claim = Claim::parse(key, message, signature)?;
         let public = decompress(key)?;
-        let canonical = is_canonical(&public, key) && is_canonical(&claim.r, &r_bytes(signature));
         let small_order = public.is_small_order() || claim.r.is_small_order();
-        Some(canonical && !small_order && claim.expected_r(&public) == claim.r)
+        // Comparing encodings, as Go does, also demands that R is canonical.
+        let holds = claim.expected_r(&public).compress().to_bytes() == r_bytes(signature);
+        Some(is_canonical(&public, key) && !small_order && holds)
     };
     accept(valid().unwrap_or(false))
 }
