@@ -178,7 +178,7 @@ def genesis_json(
         "suite": SUITE,
         "test": test,
         "time_ms": str(time_ms),
-        "parameters": {key: str(value) for key, value in (dict(PARAMETERS) | dict(parameters or {})).items()},
+        "parameters": dict(PARAMETERS) | dict(parameters or {}),
         "cities": [
             {
                 "city": city["city"],
