@@ -1,0 +1,785 @@
+//! Records: one version of what a map key resolves to, for every kind of subject (P8, P9, P11, P13).
+//!
+//! A record is a CBOR map with ascending integer keys. Every kind shares version, height, previous hash, status and where
+//! its children live; the remaining fields are allowed or required by kind in one table ([`fields_of`]), so that a decoder
+//! refuses a field that has no business there.
+use crate::code::{Category, City, Class, Org, Serial};
+use crate::error::Error;
+use crate::hash::{tagged, Hash, Suite, Tag};
+use crate::wire::{text_order, Decoder, Encoder, MAX_TEXT};
+
+/// What a map key names. The number is the first byte of the key and the first four bits of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The network (agency level).
+    Network = 1,
+    /// A member city.
+    City = 2,
+    /// An organisation of a city.
+    Organisation = 3,
+    /// A category that a holder registered.
+    Category = 4,
+    /// The serial space of a (city, class).
+    Class = 5,
+    /// A range of 1,000,000 serials.
+    Million = 6,
+    /// A range of 1,000 serials.
+    Thousand = 7,
+    /// One item.
+    Item = 8,
+    /// An alias of a code.
+    Alias = 9,
+    /// A foreign code and the claims to it.
+    Foreign = 10,
+    /// The parameters of the network.
+    Parameters = 11,
+    /// A public key and the one subject it belongs to.
+    Key = 12,
+    /// How much of a class an organisation holds.
+    Holding = 13,
+}
+
+impl Kind {
+    /// Every kind, ascending.
+    pub const ALL: [Kind; 13] = [
+        Kind::Network,
+        Kind::City,
+        Kind::Organisation,
+        Kind::Category,
+        Kind::Class,
+        Kind::Million,
+        Kind::Thousand,
+        Kind::Item,
+        Kind::Alias,
+        Kind::Foreign,
+        Kind::Parameters,
+        Kind::Key,
+        Kind::Holding,
+    ];
+
+    /// Reads a kind byte.
+    pub fn parse(byte: u64) -> Result<Kind, Error> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| *kind as u64 == byte)
+            .ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
+    }
+
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Network => "network",
+            Kind::City => "city",
+            Kind::Organisation => "organisation",
+            Kind::Category => "category",
+            Kind::Class => "class",
+            Kind::Million => "million",
+            Kind::Thousand => "thousand",
+            Kind::Item => "item",
+            Kind::Alias => "alias",
+            Kind::Foreign => "foreign",
+            Kind::Parameters => "parameters",
+            Kind::Key => "key",
+            Kind::Holding => "holding",
+        }
+    }
+}
+
+/// A key of the state map (P8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKey<'a> {
+    /// The network.
+    Network,
+    /// A member city.
+    City(City),
+    /// An organisation.
+    Organisation(City, Org),
+    /// A category of an organisation, or of the city itself.
+    Category(City, Option<Org>, Category),
+    /// The serial space of a (city, class).
+    Class(City, Class),
+    /// The million range that holds this serial.
+    Million(City, Class, Serial),
+    /// The thousand range that holds this serial.
+    Thousand(City, Class, Serial),
+    /// An item.
+    Item(City, Class, Serial),
+    /// An alias in a namespace.
+    Alias(&'a str, &'a [u8]),
+    /// A foreign code, verbatim.
+    Foreign(&'a str),
+    /// The parameters.
+    Parameters,
+    /// A public key.
+    Key(&'a [u8; 32]),
+    /// What an organisation holds of a class.
+    Holding(City, Org, Class),
+}
+
+impl MapKey<'_> {
+    /// The kind of record behind this key.
+    pub fn kind(&self) -> Kind {
+        match self {
+            MapKey::Network => Kind::Network,
+            MapKey::City(_) => Kind::City,
+            MapKey::Organisation(..) => Kind::Organisation,
+            MapKey::Category(..) => Kind::Category,
+            MapKey::Class(..) => Kind::Class,
+            MapKey::Million(..) => Kind::Million,
+            MapKey::Thousand(..) => Kind::Thousand,
+            MapKey::Item(..) => Kind::Item,
+            MapKey::Alias(..) => Kind::Alias,
+            MapKey::Foreign(_) => Kind::Foreign,
+            MapKey::Parameters => Kind::Parameters,
+            MapKey::Key(_) => Kind::Key,
+            MapKey::Holding(..) => Kind::Holding,
+        }
+    }
+
+    /// The bytes of the key.
+    pub fn encode(&self) -> Vec<u8> {
+        fn prefixed(out: &mut Vec<u8>, field: &str) {
+            // Fields of codes are at most 8 bytes, namespaces are capped where they are parsed.
+            out.push(field.len() as u8);
+            out.extend_from_slice(field.as_bytes());
+        }
+        let mut out = Vec::with_capacity(40);
+        out.push(self.kind() as u8);
+        match self {
+            MapKey::Network | MapKey::Parameters => {}
+            MapKey::City(city) => out.extend_from_slice(city.as_str().as_bytes()),
+            MapKey::Organisation(city, org) => {
+                out.extend_from_slice(city.as_str().as_bytes());
+                prefixed(&mut out, org.as_str());
+            }
+            MapKey::Category(city, org, category) => {
+                out.extend_from_slice(city.as_str().as_bytes());
+                prefixed(&mut out, org.as_ref().map_or("", |org| org.as_str()));
+                out.extend_from_slice(category.use_.as_str().as_bytes());
+                out.extend_from_slice(category.class.as_str().as_bytes());
+                prefixed(&mut out, category.model.as_str());
+            }
+            MapKey::Class(city, class) => {
+                out.extend_from_slice(city.as_str().as_bytes());
+                out.extend_from_slice(class.as_str().as_bytes());
+            }
+            MapKey::Million(city, class, serial) | MapKey::Thousand(city, class, serial) | MapKey::Item(city, class, serial) => {
+                out.extend_from_slice(city.as_str().as_bytes());
+                out.extend_from_slice(class.as_str().as_bytes());
+                let digits = serial.digits();
+                let count = match self.kind() {
+                    Kind::Million => 3,
+                    Kind::Thousand => 6,
+                    _ => 9,
+                };
+                out.extend_from_slice(&digits[..count]);
+            }
+            MapKey::Alias(namespace, bytes) => {
+                prefixed(&mut out, namespace);
+                out.extend_from_slice(bytes);
+            }
+            MapKey::Foreign(text) => out.extend_from_slice(text.as_bytes()),
+            MapKey::Key(key) => out.extend_from_slice(&key[..]),
+            MapKey::Holding(city, org, class) => {
+                out.extend_from_slice(city.as_str().as_bytes());
+                prefixed(&mut out, org.as_str());
+                out.extend_from_slice(class.as_str().as_bytes());
+            }
+        }
+        out
+    }
+
+    /// Where the record stands in the tree (P9).
+    pub fn path(&self) -> Hash {
+        path_of(&self.encode())
+    }
+}
+
+/// The path of an encoded map key: its SHA-256 with the first four bits replaced by the kind (P9).
+pub fn path_of(key: &[u8]) -> Hash {
+    let mut path = crate::hash::sha256(key);
+    path[0] = (key.first().copied().unwrap_or(0) << 4) | (path[0] & 0x0f);
+    path
+}
+
+/// The life of a subject (P13). The order of the variants is from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// In use.
+    Active,
+    /// Assigned, not in use yet.
+    Allocated,
+    /// Out of use for now.
+    Suspended,
+    /// Out of use for ever.
+    Retired,
+}
+
+impl Status {
+    /// The number that stands in records and operations.
+    pub const fn number(self) -> u64 {
+        match self {
+            Status::Allocated => 0,
+            Status::Active => 1,
+            Status::Suspended => 2,
+            Status::Retired => 3,
+        }
+    }
+
+    /// Reads a status number.
+    pub fn parse(number: u64) -> Result<Status, Error> {
+        [Status::Allocated, Status::Active, Status::Suspended, Status::Retired]
+            .into_iter()
+            .find(|status| status.number() == number)
+            .ok_or_else(|| Error::malformed(format!("unknown status {number}; known: 0 allocated, 1 active, 2 suspended, 3 retired")))
+    }
+
+    /// The name used in JSON and on screens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Allocated => "allocated",
+            Status::Active => "active",
+            Status::Suspended => "suspended",
+            Status::Retired => "retired",
+        }
+    }
+
+    /// Whether the rule allows this move.
+    pub fn may_become(self, next: Status) -> bool {
+        matches!(
+            (self, next),
+            (Status::Allocated, Status::Active)
+                | (Status::Active, Status::Suspended)
+                | (Status::Suspended, Status::Active)
+                | (Status::Allocated | Status::Active | Status::Suspended, Status::Retired)
+        )
+    }
+}
+
+/// Where the children of a record live (P11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Children {
+    /// There can be none.
+    None = 0,
+    /// Under map keys of their own.
+    Map = 1,
+    /// Single items under map keys of their own.
+    Items = 2,
+    /// In the sealed table of this record, and as overrides under map keys of their own.
+    Table = 3,
+}
+
+/// What a registered key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Signs transactions.
+    Transaction = 1,
+    /// Votes.
+    Consensus = 2,
+    /// Cosigns checkpoints.
+    Checkpoint = 3,
+    /// Identifies a node to its peers.
+    Tls = 4,
+    /// May object and recover.
+    Recovery = 5,
+}
+
+impl Purpose {
+    const ALL: [Purpose; 5] = [Purpose::Transaction, Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls, Purpose::Recovery];
+
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Transaction => "transaction",
+            Purpose::Consensus => "consensus",
+            Purpose::Checkpoint => "checkpoint",
+            Purpose::Tls => "tls",
+            Purpose::Recovery => "recovery",
+        }
+    }
+
+    /// Reads a purpose number.
+    pub fn parse(number: u64) -> Result<Purpose, Error> {
+        Purpose::ALL
+            .into_iter()
+            .find(|purpose| *purpose as u64 == number)
+            .ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
+    }
+
+    /// Reads a purpose name.
+    pub fn from_name(name: &str) -> Result<Purpose, Error> {
+        Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).ok_or_else(|| {
+            Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery"))
+        })
+    }
+}
+
+/// A key of a subject, with the heights between which it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// The algorithms it belongs to.
+    pub suite: Suite,
+    /// What it may be used for.
+    pub purpose: Purpose,
+    /// The public key.
+    pub key: [u8; 32],
+    /// First height at which it counts.
+    pub from: u64,
+    /// First height at which it no longer counts.
+    pub until: Option<u64>,
+}
+
+/// The Merkle table of a sealed range (P41).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Root of the table.
+    pub root: Hash,
+    /// 10 or 20.
+    pub depth: u8,
+    /// Version of the table, from 1.
+    pub version: u64,
+    /// How many items of the range have overrides; 0 again after compaction.
+    pub overrides: u64,
+    /// Digest of the table file.
+    pub digest: Hash,
+    /// How many leaves are not empty.
+    pub count: u64,
+}
+
+/// The state of allocation of a (city, class).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// The next million range that nobody holds, 0 to 1000.
+    pub next_million: u64,
+    /// The million range that is open for thousands.
+    pub open_million: Option<u64>,
+    /// The next free thousand in it, 0 to 1000.
+    pub next_thousand: u64,
+}
+
+/// One version of what a map key resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// From 1.
+    pub version: u64,
+    /// Height of this version.
+    pub height: u64,
+    /// Hash of the previous version; none for version 1.
+    pub previous: Option<Hash>,
+    /// Where it stands in its life.
+    pub status: Status,
+    /// Whether the city, not the holder, set the status.
+    pub status_by_city: bool,
+    /// Where its children live.
+    pub children: Children,
+    /// Name of a network, city, organisation or category.
+    pub name: Option<String>,
+    /// Keys of a city or organisation, ascending by purpose and key.
+    pub keys: Vec<KeyEntry>,
+    /// The city that manages this one, when governance moved it.
+    pub administered_by: Option<City>,
+    /// `[type, uri]` pairs.
+    pub services: Vec<(String, String)>,
+    /// Salted commitments by attribute name, in CBOR's order of keys.
+    pub commitments: Vec<(String, Hash)>,
+    /// Serials that an organisation may hold in each class.
+    pub quota: Option<u64>,
+    /// Allocation of a (city, class).
+    pub allocation: Option<Allocation>,
+    /// Holder code of a range, item or key; an item without one is held by the organisation in its code.
+    pub holder: Option<String>,
+    /// The sealed table of a range.
+    pub table: Option<Table>,
+    /// Full code of an item, or the code of an alias.
+    pub code: Option<String>,
+    /// Claims to a foreign code: holder codes.
+    pub claims: Vec<String>,
+    /// Parameters, in the order of P6.
+    pub parameters: Vec<u64>,
+    /// Purpose of a key.
+    pub purpose: Option<Purpose>,
+    /// Serials that an organisation holds in a class.
+    pub serials: Option<u64>,
+    /// Whether the network is a test network.
+    pub test: bool,
+}
+
+/// The longest record that is ever stored.
+pub const MAX_RECORD: usize = 16 * 1024;
+const MAX_KEYS: usize = 64;
+const MAX_SERVICES: usize = 64;
+const MAX_COMMITMENTS: usize = 256;
+const MAX_PARAMETERS: usize = 64;
+
+mod field {
+    pub const KIND: u64 = 0;
+    pub const VERSION: u64 = 1;
+    pub const HEIGHT: u64 = 2;
+    pub const PREVIOUS: u64 = 3;
+    pub const STATUS: u64 = 4;
+    pub const STATUS_BY_CITY: u64 = 5;
+    pub const CHILDREN: u64 = 6;
+    pub const NAME: u64 = 8;
+    pub const KEYS: u64 = 9;
+    pub const ADMINISTERED_BY: u64 = 10;
+    pub const SERVICES: u64 = 11;
+    pub const COMMITMENTS: u64 = 12;
+    pub const QUOTA: u64 = 13;
+    pub const ALLOCATION: u64 = 14;
+    pub const HOLDER: u64 = 15;
+    pub const TABLE: u64 = 16;
+    pub const CODE: u64 = 17;
+    pub const CLAIMS: u64 = 18;
+    pub const PARAMETERS: u64 = 19;
+    pub const PURPOSE: u64 = 20;
+    pub const SERIALS: u64 = 21;
+    pub const TEST: u64 = 22;
+}
+
+/// The fields of a kind beyond those that all share: (required, allowed).
+fn fields_of(kind: Kind) -> (&'static [u64], &'static [u64]) {
+    use field::*;
+    match kind {
+        Kind::Network => (&[NAME], &[TEST]),
+        Kind::City => (&[NAME, KEYS], &[ADMINISTERED_BY, SERVICES, COMMITMENTS]),
+        Kind::Organisation => (&[NAME, KEYS, QUOTA], &[SERVICES, COMMITMENTS]),
+        Kind::Category => (&[NAME], &[SERVICES]),
+        Kind::Class => (&[ALLOCATION], &[]),
+        Kind::Million | Kind::Thousand => (&[], &[HOLDER, TABLE]),
+        Kind::Item => (&[CODE], &[HOLDER, SERVICES, COMMITMENTS]),
+        Kind::Alias => (&[CODE], &[]),
+        Kind::Foreign => (&[CLAIMS], &[]),
+        Kind::Parameters => (&[PARAMETERS], &[]),
+        Kind::Key => (&[HOLDER, PURPOSE], &[]),
+        Kind::Holding => (&[SERIALS], &[]),
+    }
+}
+
+impl Record {
+    /// Version 1 of a record, active, without fields of its kind.
+    pub fn new(kind: Kind, height: u64) -> Record {
+        Record {
+            kind,
+            version: 1,
+            height,
+            previous: None,
+            status: Status::Active,
+            status_by_city: false,
+            children: Children::None,
+            name: None,
+            keys: Vec::new(),
+            administered_by: None,
+            services: Vec::new(),
+            commitments: Vec::new(),
+            quota: None,
+            allocation: None,
+            holder: None,
+            table: None,
+            code: None,
+            claims: Vec::new(),
+            parameters: Vec::new(),
+            purpose: None,
+            serials: None,
+            test: false,
+        }
+    }
+
+    /// The next version of this record at a height, of which `encoded` are the present bytes: all else stays as it is.
+    ///
+    /// Two changes in one block are two versions; the store keeps both, so the chain of hashes has no gap.
+    pub fn next_version(&self, encoded: &[u8], height: u64) -> Record {
+        let mut next = self.clone();
+        next.version += 1;
+        next.previous = Some(record_hash(encoded));
+        next.height = height;
+        next
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        use field::*;
+        let mut pairs = 4;
+        let mut body = Encoder::with_capacity(256);
+        body.uint(KIND).uint(self.kind as u64).uint(VERSION).uint(self.version).uint(HEIGHT).uint(self.height);
+        if let Some(previous) = &self.previous {
+            pairs += 1;
+            body.uint(PREVIOUS).bytes(previous);
+        }
+        body.uint(STATUS).uint(self.status.number());
+        let mut begin = |body: &mut Encoder, field: u64, present: bool| {
+            if present {
+                pairs += 1;
+                body.uint(field);
+            }
+            present
+        };
+        if begin(&mut body, STATUS_BY_CITY, self.status_by_city) {
+            body.uint(1);
+        }
+        if begin(&mut body, CHILDREN, self.children != Children::None) {
+            body.uint(self.children as u64);
+        }
+        if let Some(name) = self.name.as_ref().filter(|_| begin(&mut body, NAME, self.name.is_some())) {
+            body.text(name);
+        }
+        if begin(&mut body, KEYS, !self.keys.is_empty()) {
+            body.array(self.keys.len());
+            for key in &self.keys {
+                body.array(5).uint(key.suite as u64).uint(key.purpose as u64).bytes(&key.key).uint(key.from);
+                match key.until {
+                    Some(until) => body.uint(until),
+                    None => body.null(),
+                };
+            }
+        }
+        if let Some(city) = self.administered_by.as_ref().filter(|_| begin(&mut body, ADMINISTERED_BY, self.administered_by.is_some())) {
+            body.text(city.as_str());
+        }
+        if begin(&mut body, SERVICES, !self.services.is_empty()) {
+            body.array(self.services.len());
+            for (kind, uri) in &self.services {
+                body.array(2).text(kind).text(uri);
+            }
+        }
+        if begin(&mut body, COMMITMENTS, !self.commitments.is_empty()) {
+            body.map(self.commitments.len());
+            for (name, commitment) in &self.commitments {
+                body.text(name).bytes(commitment);
+            }
+        }
+        if let Some(quota) = self.quota.filter(|_| begin(&mut body, QUOTA, self.quota.is_some())) {
+            body.uint(quota);
+        }
+        if let Some(allocation) = self.allocation.filter(|_| begin(&mut body, ALLOCATION, self.allocation.is_some())) {
+            body.array(3).uint(allocation.next_million);
+            match allocation.open_million {
+                Some(million) => body.uint(million),
+                None => body.null(),
+            };
+            body.uint(allocation.next_thousand);
+        }
+        if let Some(holder) = self.holder.as_ref().filter(|_| begin(&mut body, HOLDER, self.holder.is_some())) {
+            body.text(holder);
+        }
+        if let Some(table) = self.table.filter(|_| begin(&mut body, TABLE, self.table.is_some())) {
+            body.array(6).bytes(&table.root).uint(u64::from(table.depth)).uint(table.version).uint(table.overrides);
+            body.bytes(&table.digest).uint(table.count);
+        }
+        if let Some(code) = self.code.as_ref().filter(|_| begin(&mut body, CODE, self.code.is_some())) {
+            body.text(code);
+        }
+        if begin(&mut body, CLAIMS, !self.claims.is_empty()) {
+            body.array(self.claims.len());
+            for claim in &self.claims {
+                body.text(claim);
+            }
+        }
+        if begin(&mut body, PARAMETERS, !self.parameters.is_empty()) {
+            body.array(self.parameters.len());
+            for parameter in &self.parameters {
+                body.uint(*parameter);
+            }
+        }
+        if let Some(purpose) = self.purpose.filter(|_| begin(&mut body, PURPOSE, self.purpose.is_some())) {
+            body.uint(purpose as u64);
+        }
+        if let Some(serials) = self.serials.filter(|_| begin(&mut body, SERIALS, self.serials.is_some())) {
+            body.uint(serials);
+        }
+        if begin(&mut body, TEST, self.test) {
+            body.uint(1);
+        }
+        let body = body.finish();
+        let mut out = Encoder::with_capacity(body.len() + 2);
+        out.map(pairs).raw(&body);
+        out.finish()
+    }
+
+    /// Reads a record; refuses anything not canonical, fields that the kind does not have and the lack of those it needs.
+    pub fn decode(bytes: &[u8]) -> Result<Record, Error> {
+        use field::*;
+        if bytes.len() > MAX_RECORD {
+            return Err(Error::malformed(format!("a record of {} bytes, more than the limit of {MAX_RECORD}", bytes.len())));
+        }
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.map(32)?;
+        let mut record = Record::new(Kind::Network, 0);
+        let mut seen: u32 = 0;
+        let mut last = None;
+        for _ in 0..count {
+            let key = decoder.key_after(last)?;
+            last = Some(key);
+            match key {
+                KIND => record.kind = Kind::parse(decoder.uint()?)?,
+                VERSION => record.version = decoder.uint()?,
+                HEIGHT => record.height = decoder.uint()?,
+                PREVIOUS => record.previous = Some(decoder.hash()?),
+                STATUS => record.status = Status::parse(decoder.uint()?)?,
+                STATUS_BY_CITY => record.status_by_city = flag(&mut decoder)?,
+                CHILDREN => {
+                    record.children = match decoder.uint()? {
+                        1 => Children::Map,
+                        2 => Children::Items,
+                        3 => Children::Table,
+                        other => {
+                            return Err(Error::malformed(format!("unknown place of children {other}; known: 1 map, 2 items, 3 table")))
+                        }
+                    }
+                }
+                NAME => record.name = Some(decoder.text(MAX_TEXT)?.to_owned()),
+                KEYS => record.keys = decode_keys(&mut decoder)?,
+                ADMINISTERED_BY => record.administered_by = Some(City::parse(decoder.text(6)?)?),
+                SERVICES => record.services = decode_services(&mut decoder, MAX_SERVICES)?,
+                COMMITMENTS => record.commitments = decode_commitments(&mut decoder, MAX_COMMITMENTS)?,
+                QUOTA => record.quota = Some(decoder.uint()?),
+                ALLOCATION => {
+                    decoder.array_of(3)?;
+                    let next_million = decoder.uint_to(1000)?;
+                    let open_million = if decoder.null() { None } else { Some(decoder.uint_to(999)?) };
+                    record.allocation = Some(Allocation { next_million, open_million, next_thousand: decoder.uint_to(1000)? });
+                }
+                HOLDER => record.holder = Some(decoder.text(MAX_TEXT)?.to_owned()),
+                TABLE => record.table = Some(decode_table(&mut decoder)?),
+                CODE => record.code = Some(decoder.text(MAX_TEXT)?.to_owned()),
+                CLAIMS => {
+                    let count = not_empty(decoder.array(64)?)?;
+                    for _ in 0..count {
+                        record.claims.push(decoder.text(MAX_TEXT)?.to_owned());
+                    }
+                }
+                PARAMETERS => {
+                    let count = not_empty(decoder.array(MAX_PARAMETERS)?)?;
+                    for _ in 0..count {
+                        record.parameters.push(decoder.uint()?);
+                    }
+                }
+                PURPOSE => record.purpose = Some(Purpose::parse(decoder.uint()?)?),
+                SERIALS => record.serials = Some(decoder.uint()?),
+                TEST => record.test = flag(&mut decoder)?,
+                other => return Err(Error::malformed(format!("unknown record field {other}"))),
+            }
+            seen |= 1 << key;
+        }
+        decoder.end()?;
+        record.check_fields(seen)?;
+        Ok(record)
+    }
+
+    fn check_fields(&self, seen: u32) -> Result<(), Error> {
+        use field::*;
+        let bits = |fields: &[u64]| fields.iter().fold(0u32, |mask, field| mask | 1 << field);
+        let (required, allowed) = fields_of(self.kind);
+        let shared = bits(&[KIND, VERSION, HEIGHT, STATUS]);
+        let needed = shared | bits(required);
+        let possible = needed | bits(&[PREVIOUS, STATUS_BY_CITY, CHILDREN]) | bits(allowed);
+        let name = self.kind.name();
+        if seen & needed != needed {
+            return Err(Error::malformed(format!("a {name} record lacks a field that it needs; see docs/cityid.cddl")));
+        }
+        if seen & !possible != 0 {
+            return Err(Error::malformed(format!("a {name} record has a field that its kind does not have; see docs/cityid.cddl")));
+        }
+        if self.version == 0 || (self.version == 1) != self.previous.is_none() {
+            return Err(Error::malformed(format!("a {name} record of version {} does not fit its previous hash", self.version)));
+        }
+        if (self.children == Children::Table) != self.table.is_some() {
+            return Err(Error::malformed(format!(
+                "a {name} record says its children live in a table that it does not have, or the reverse"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The keys of a purpose that count at a height.
+    pub fn keys_for(&self, purpose: Purpose, height: u64) -> impl Iterator<Item = &[u8; 32]> {
+        self.keys
+            .iter()
+            .filter(move |key| key.purpose == purpose && key.from <= height && key.until.is_none_or(|until| height < until))
+            .map(|key| &key.key)
+    }
+}
+
+/// Tagged hash of a record version, the `previous` of the next one.
+pub fn record_hash(encoded: &[u8]) -> Hash {
+    tagged(Tag::Record, Suite::Ed25519Sha256, &[encoded])
+}
+
+fn flag(decoder: &mut Decoder<'_>) -> Result<bool, Error> {
+    match decoder.uint()? {
+        1 => Ok(true),
+        other => Err(Error::malformed(format!("a flag of {other}; a flag that is not set is left out, one that is set is 1"))),
+    }
+}
+
+/// A list that is left out when it is empty must not be there empty.
+fn not_empty(count: usize) -> Result<usize, Error> {
+    if count == 0 {
+        return Err(Error::malformed("an empty list; a list without items is left out"));
+    }
+    Ok(count)
+}
+
+fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyEntry>, Error> {
+    let count = not_empty(decoder.array(MAX_KEYS)?)?;
+    let mut keys: Vec<KeyEntry> = Vec::with_capacity(count);
+    for _ in 0..count {
+        decoder.array_of(5)?;
+        let suite = Suite::parse(decoder.uint()?)?;
+        let purpose = Purpose::parse(decoder.uint()?)?;
+        let key = decoder.fixed()?;
+        let from = decoder.uint()?;
+        let until = if decoder.null() { None } else { Some(decoder.uint()?) };
+        if keys.last().is_some_and(|last| (last.purpose, last.key) >= (purpose, key)) {
+            return Err(Error::malformed("keys that are repeated or not ascending by purpose and key"));
+        }
+        keys.push(KeyEntry { suite, purpose, key, from, until });
+    }
+    Ok(keys)
+}
+
+fn decode_table(decoder: &mut Decoder<'_>) -> Result<Table, Error> {
+    decoder.array_of(6)?;
+    let root = decoder.hash()?;
+    let depth = decoder.uint()?;
+    if depth != 10 && depth != 20 {
+        return Err(Error::malformed(format!("a table of depth {depth}; known: 10 and 20")));
+    }
+    Ok(Table {
+        root,
+        depth: depth as u8,
+        version: decoder.uint()?,
+        overrides: decoder.uint()?,
+        digest: decoder.hash()?,
+        count: decoder.uint_to(1 << depth)?,
+    })
+}
+
+/// Reads `[type, uri]` pairs; at least one.
+pub(crate) fn decode_services(decoder: &mut Decoder<'_>, limit: usize) -> Result<Vec<(String, String)>, Error> {
+    let count = not_empty(decoder.array(limit)?)?;
+    let mut services = Vec::with_capacity(count);
+    for _ in 0..count {
+        decoder.array_of(2)?;
+        services.push((decoder.text(64)?.to_owned(), decoder.text(MAX_TEXT)?.to_owned()));
+    }
+    Ok(services)
+}
+
+/// Reads commitments by attribute name; at least one.
+pub(crate) fn decode_commitments(decoder: &mut Decoder<'_>, limit: usize) -> Result<Vec<(String, Hash)>, Error> {
+    let count = not_empty(decoder.map(limit)?)?;
+    let mut commitments: Vec<(String, Hash)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = decoder.text(64)?;
+        if commitments.last().is_some_and(|(last, _)| text_order(last, name).is_ge()) {
+            return Err(Error::malformed("attribute names that are repeated or out of order"));
+        }
+        commitments.push((name.to_owned(), decoder.hash()?));
+    }
+    Ok(commitments)
+}
