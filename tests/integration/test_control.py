@@ -3,7 +3,8 @@
 import io
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class FakeLedger:
         try:
             return self.resolve(code)
         except CodeError as error:
-            return json.dumps({"code": code, "error": str(error)})
+            return json.dumps({"subject": code, "verdict": "INVALID", "error": str(error)})
 
     def answer(self, code: str) -> FakeAnswer:
         self.resolve(code)
@@ -140,13 +141,11 @@ class Site:
         self.client = httpx.AsyncClient(transport=transport, base_url="http://node")
 
 
-def run(test: Callable[[Site], Awaitable[None]], **limits: int) -> None:
-    async def main() -> None:
-        site = Site(**limits)
-        async with site.client:
-            await test(site)
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+@asynccontextmanager
+async def open_site(**limits: int) -> AsyncIterator[Site]:
+    site = Site(**limits)
+    async with site.client:
+        yield site
 
 
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
@@ -165,8 +164,8 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/codes/"])
-def test_one_code_by_both_paths(path: str) -> None:
-    async def test(site: Site) -> None:
+async def test_one_code_by_both_paths(path: str) -> None:
+    async with open_site() as site:
         reply = await site.client.get(path + ITEM)
         assert reply.status_code == 200
         assert reply.headers["content-type"] == "application/json"
@@ -178,8 +177,6 @@ def test_one_code_by_both_paths(path: str) -> None:
         cbor = await site.client.get(path + ITEM, headers={"Accept": "application/cbor"})
         assert (cbor.headers["content-type"], cbor.content) == ("application/cbor", FakeAnswer(ITEM).to_bytes())
 
-    run(test)
-
 
 @pytest.mark.parametrize(
     ("code", "status", "verdict"),
@@ -189,8 +186,8 @@ def test_one_code_by_both_paths(path: str) -> None:
         ("MA.156.130100.SEAL", 503, "UNAVAILABLE"),
     ],
 )
-def test_a_verdict_is_an_answer_whatever_its_status(code: str, status: int, verdict: str) -> None:
-    async def test(site: Site) -> None:
+async def test_a_verdict_is_an_answer_whatever_its_status(code: str, status: int, verdict: str) -> None:
+    async with open_site() as site:
         reply = await site.client.get("/" + code)
         assert reply.status_code == status
         assert reply.headers["content-type"] == "application/json"
@@ -199,11 +196,9 @@ def test_a_verdict_is_an_answer_whatever_its_status(code: str, status: int, verd
         proof = await site.client.get("/" + code, headers={"Accept": "application/cbor"})
         assert (proof.status_code, proof.content) == (status, FakeAnswer(code).to_bytes())
 
-    run(test)
 
-
-def test_a_node_that_is_behind_says_unknown_and_shows_its_proof() -> None:
-    async def test(site: Site) -> None:
+async def test_a_node_that_is_behind_says_unknown_and_shows_its_proof() -> None:
+    async with open_site() as site:
         site.node.is_ready = False
         reply = await site.client.get("/MA.156.130100.NONE")
         assert reply.status_code == 503
@@ -214,15 +209,13 @@ def test_a_node_that_is_behind_says_unknown_and_shows_its_proof() -> None:
         assert (proof.status_code, proof.content) == (503, FakeAnswer(ITEM).to_bytes())
         many = await site.client.post("/v1/resolve", json={"codes": [ITEM, "bad"]})
         assert many.json()["results"][0]["verdict"] == "UNKNOWN"
-        assert "verdict" not in many.json()["results"][1]
+        assert many.json()["results"][1]["verdict"] == "INVALID"  # what is no code stays no code
         site.node.is_ready = True  # the control
         assert (await site.client.get("/MA.156.130100.NONE")).json()["verdict"] == "NOT_REGISTERED"
 
-    run(test)
 
-
-def test_what_is_no_code_or_no_path() -> None:
-    async def test(site: Site) -> None:
+async def test_what_is_no_code_or_no_path() -> None:
+    async with open_site() as site:
         problem(await site.client.get("/v1/codes/hello"), 400, "code")
         problem(await site.client.get("/hello"), 404, "not-found")
         problem(await site.client.get("/docs"), 404, "not-found")  # it would need a CDN
@@ -230,8 +223,6 @@ def test_what_is_no_code_or_no_path() -> None:
         body = problem(await site.client.get("/" + ITEM, headers={"Accept": "image/png"}), 406, "not-acceptable")
         assert body["offered"] == ["application/json", "application/cbor"]
         assert "proof" in problem(await site.client.get("/" + ITEM, params={"proof": "x"}), 400, "malformed")["detail"]
-
-    run(test)
 
 
 @pytest.mark.parametrize(
@@ -253,8 +244,8 @@ def test_the_representation_that_the_client_prefers(accept: str, chosen: str | N
     assert choose(accept, ("a/json", "a/cbor")) == chosen
 
 
-def test_many_codes_at_once() -> None:
-    async def test(site: Site) -> None:
+async def test_many_codes_at_once() -> None:
+    async with open_site() as site:
         for codes in ([ITEM, "bad", "MA.156.999999"], [ITEM] * 1_000):  # at once, and in a thread
             reply = await site.client.post("/v1/resolve", json={"codes": codes})
             assert reply.status_code == 200
@@ -266,8 +257,6 @@ def test_many_codes_at_once() -> None:
         assert "is no code" in second["error"]
         assert (await site.client.post("/v1/resolve", json={"codes": []})).json() == {"results": []}
 
-    run(test)
-
 
 @pytest.mark.parametrize(
     "body",
@@ -276,17 +265,15 @@ def test_many_codes_at_once() -> None:
         b'{"codes": [], "proof": 1}', b'{"codes": ["\\ud800"]}', b"[" * 100_000, b'{"codes": ["\xff"]}', b"{}",
     ],
 )  # fmt: skip
-def test_bodies_that_are_no_list_of_codes(body: bytes) -> None:
-    async def test(site: Site) -> None:
+async def test_bodies_that_are_no_list_of_codes(body: bytes) -> None:
+    async with open_site() as site:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         problem(await site.client.post("/v1/resolve", content=body, headers=headers), 400, "malformed")
         assert (await site.client.post("/v1/resolve", json={"codes": [ITEM]})).status_code == 200
 
-    run(test)
 
-
-def test_limits_are_named_with_their_value() -> None:
-    async def test(site: Site) -> None:
+async def test_limits_are_named_with_their_value() -> None:
+    async with open_site(http_resolve_codes=5, http_body_bytes=65_536) as site:
         body = problem(await site.client.post("/v1/resolve", json={"codes": [ITEM] * 6}), 413, "too-large")
         assert (body["limit"], body["value"]) == ("http_resolve_codes", 5)
         too_large = bytes(65_537)
@@ -296,8 +283,6 @@ def test_limits_are_named_with_their_value() -> None:
         assert site.node.submitted == b""
         assert (await site.client.post("/v1/transactions", content=bytes(65_536), headers=headers)).status_code == 202
         problem(await site.client.post("/v1/resolve", content=b"{}"), 415, "media-type")
-
-    run(test, http_resolve_codes=5, http_body_bytes=65_536)
 
 
 async def call(
@@ -319,8 +304,8 @@ async def call(
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 
-def test_a_body_is_capped_while_it_is_read() -> None:
-    async def test(site: Site) -> None:
+async def test_a_body_is_capped_while_it_is_read() -> None:
+    async with open_site(http_body_bytes=65_536) as site:
         chunks = 0
 
         async def endless() -> Any:
@@ -332,20 +317,16 @@ def test_a_body_is_capped_while_it_is_read() -> None:
         assert (status, body["limit"]) == (413, "http_body_bytes")
         assert chunks == 7  # 70,000 bytes were enough to know
 
-    run(test, http_body_bytes=65_536)
 
-
-def test_a_body_that_never_comes_is_given_up() -> None:
-    async def test(site: Site) -> None:
+async def test_a_body_that_never_comes_is_given_up() -> None:
+    async with open_site() as site:
         status, body = await call(site.app, trio.sleep_forever)
         assert (status, body["type"], body["limit"]) == (408, PROBLEM + "slow-request", "http_body_ms")
         assert trio.current_time() >= Timeouts().http_body_ms / 1000
 
-    run(test)
 
-
-def test_requests_beyond_the_bound_are_refused_and_the_place_is_given_back() -> None:
-    async def test(site: Site) -> None:
+async def test_requests_beyond_the_bound_are_refused_and_the_place_is_given_back() -> None:
+    async with open_site(http_requests=3) as site:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(call, site.app, trio.sleep_forever)
@@ -355,8 +336,6 @@ def test_requests_beyond_the_bound_are_refused_and_the_place_is_given_back() -> 
             assert (body["limit"], body["value"], reply.headers["retry-after"]) == ("http_requests", 3, "1")
         assert (await site.client.get("/v1/status")).status_code == 200  # the three have timed out
 
-    run(test, http_requests=3)
-
 
 # ---------------------------------------------------------------- submitting
 
@@ -364,8 +343,8 @@ CBOR = {"Content-Type": "application/cbor"}
 SEQUENCE = {"Content-Type": "application/cbor-seq"}
 
 
-def test_an_accepted_transaction() -> None:
-    async def test(site: Site) -> None:
+async def test_an_accepted_transaction() -> None:
+    async with open_site() as site:
         reply = await site.client.post("/v1/transactions", content=b"tx", headers=CBOR)
         assert reply.status_code == 202
         assert reply.json() == {"transactions": [{"id": FINE.hex(), "status": "pending"}]}
@@ -374,11 +353,9 @@ def test_an_accepted_transaction() -> None:
         assert reply.status_code == 200
         assert reply.json()["transactions"][0]["status"] == "committed"
 
-    run(test)
 
-
-def test_many_transactions_have_a_row_each() -> None:
-    async def test(site: Site) -> None:
+async def test_many_transactions_have_a_row_each() -> None:
+    async with open_site() as site:
         site.node.results = [(FINE, None, None), (REFUSED, "bad_signature", "signature 0 does not verify")]
         reply = await site.client.post("/v1/transactions?wait=committed", content=b"txtx", headers=SEQUENCE)
         assert reply.status_code == 200
@@ -392,18 +369,14 @@ def test_many_transactions_have_a_row_each() -> None:
         reply = await site.client.post("/v1/transactions", content=b"tx", headers=SEQUENCE)
         assert (reply.status_code, reply.json()["transactions"][0]["reason"]) == (202, "expired")
 
-    run(test)
 
-
-def test_waiting_ends_and_tells_what_is_known() -> None:
-    async def test(site: Site) -> None:
+async def test_waiting_ends_and_tells_what_is_known() -> None:
+    async with open_site() as site:
         site.node.results = [(FINE, None, None), (LATE, None, None)]
         reply = await site.client.post("/v1/transactions?wait=committed", content=b"txtx", headers=SEQUENCE, timeout=99)
         assert reply.status_code == 202
         assert [row["status"] for row in reply.json()["transactions"]] == ["committed", "pending"]
         assert trio.current_time() >= Timeouts().http_wait_ms / 1000
-
-    run(test)
 
 
 @pytest.mark.parametrize(
@@ -418,13 +391,11 @@ def test_waiting_ends_and_tells_what_is_known() -> None:
         ("stale_version", 409, "rule"),
     ],
 )
-def test_a_single_refused_transaction_is_a_problem_with_its_reason(reason: str, status: int, kind: str) -> None:
-    async def test(site: Site) -> None:
+async def test_a_single_refused_transaction_is_a_problem_with_its_reason(reason: str, status: int, kind: str) -> None:
+    async with open_site() as site:
         site.node.results = [(REFUSED, reason, "the message")]
         body = problem(await site.client.post("/v1/transactions", content=b"tx", headers=CBOR), status, kind)
         assert (body["reason"], body["detail"]) == (reason, "the message")
-
-    run(test)
 
 
 @pytest.mark.parametrize(
@@ -432,6 +403,7 @@ def test_a_single_refused_transaction_is_a_problem_with_its_reason(reason: str, 
     [
         (MalformedInput("no CBOR"), 400, "malformed", None),
         (RuleViolation("over_quota", "quota is used up"), 409, "rule", None),
+        (RuleViolation("not_ready", "no block yet"), 503, "not-synced", "5"),
         (ProofInvalid("another root"), 400, "verification", None),
         (Overloaded("pool_bytes is 5"), 429, "overloaded", "1"),
         (NotSynced("3 heights behind"), 503, "not-synced", "5"),
@@ -440,8 +412,8 @@ def test_a_single_refused_transaction_is_a_problem_with_its_reason(reason: str, 
         (ZeroDivisionError("a bug"), 500, "internal", None),
     ],
 )
-def test_errors_of_the_node(error: Exception, status: int, kind: str, retry: str | None) -> None:
-    async def test(site: Site) -> None:
+async def test_errors_of_the_node(error: Exception, status: int, kind: str, retry: str | None) -> None:
+    async with open_site() as site:
         site.node.raises = error
         reply = await site.client.post("/v1/transactions", content=b"tx", headers=CBOR)
         body = problem(reply, status, kind)
@@ -454,35 +426,29 @@ def test_errors_of_the_node(error: Exception, status: int, kind: str, retry: str
         site.node.raises = None
         assert (await site.client.post("/v1/transactions", content=b"tx", headers=CBOR)).status_code == 202
 
-    run(test)
 
-
-def test_submissions_that_are_none() -> None:
-    async def test(site: Site) -> None:
+async def test_submissions_that_are_none() -> None:
+    async with open_site() as site:
         problem(await site.client.post("/v1/transactions", content=b"", headers=CBOR), 400, "malformed")
         problem(await site.client.post("/v1/transactions", content=b"tx"), 415, "media-type")
         problem(await site.client.post("/v1/transactions?wait=long", content=b"tx", headers=CBOR), 400, "malformed")
         assert site.node.submitted == b""
 
-    run(test)
 
-
-def test_receipts() -> None:
-    async def test(site: Site) -> None:
+async def test_receipts() -> None:
+    async with open_site() as site:
         reply = await site.client.get(f"/v1/transactions/{FINE.hex()}")
         assert (reply.status_code, reply.json()["status"]) == (200, "committed")
         problem(await site.client.get(f"/v1/transactions/{LATE.hex()}"), 404, "unknown-transaction")
         for id in ("x" * 64, "00" * 31, " 0" * 32):
             problem(await site.client.get(f"/v1/transactions/{id}"), 400, "malformed")
 
-    run(test)
-
 
 # ---------------------------------------------------------------- the chain, and operations
 
 
-def test_blocks_status_trust_and_checkpoint() -> None:
-    async def test(site: Site) -> None:
+async def test_blocks_status_trust_and_checkpoint() -> None:
+    async with open_site() as site:
         assert (await site.client.get("/v1/blocks/9")).json() == {"height": "9"}
         problem(await site.client.get("/v1/blocks/10"), 404, "unknown-block")
         for height in ("-1", "x", str(2**63)):
@@ -496,11 +462,9 @@ def test_blocks_status_trust_and_checkpoint() -> None:
         site.node.is_ready = False
         assert problem(await site.client.get("/checkpoint"), 503, "no-checkpoint")
 
-    run(test)
 
-
-def test_probes_and_figures() -> None:
-    async def test(site: Site) -> None:
+async def test_probes_and_figures() -> None:
+    async with open_site() as site:
         assert (await site.client.get("/health/live")).json() == {"live": True}
         assert (await site.client.get("/health/ready")).json() == {"ready": True}
         site.node.is_ready = False
@@ -515,11 +479,9 @@ def test_probes_and_figures() -> None:
         assert 'cityid_http_requests_total{route="/MA.{rest:path}",status="503"} 1.0' in text
         assert "nobody" not in text  # a stranger cannot make a label
 
-    run(test)
 
-
-def test_openapi_names_every_route() -> None:
-    async def test(site: Site) -> None:
+async def test_openapi_names_every_route() -> None:
+    async with open_site() as site:
         document = (await site.client.get("/openapi.json")).json()
         assert set(document["paths"]) >= {
             "/MA.{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
@@ -529,8 +491,6 @@ def test_openapi_names_every_route() -> None:
         for path in document["paths"].values():
             for operation in path.values():
                 assert "application/problem+json" in operation["responses"]["default"]["content"]
-
-    run(test)
 
 
 # ---------------------------------------------------------------- on Hypercorn

@@ -3,7 +3,7 @@
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,79 +169,65 @@ async def running(*cities: City) -> AsyncIterator[trio.Nursery]:
         nursery.cancel_scope.cancel()
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Runs a test on virtual time: a test of long timeouts takes milliseconds."""
-    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
 # ---------------------------------------------------------------- the normal life
 
 
-def test_frames_arrive_in_order_and_from_whom(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
-        async with running(low, high):
-            await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
-            hello = (await high.frames(HELLO))[0]
-            assert hello.peer == LOW
-            assert Hello.parse(hello.payload) == Hello(GENESIS_HASH, LOW, 7)
-            # More than one TLS record, and many frames in one buffer.
-            payloads = [bytes([index % 256]) * (index * 97 % 50_000) for index in range(200)]
-            for payload in payloads:
-                assert low.peers.send(HIGH, BATCH, payload, urgent=False)
-            assert [frame.payload for frame in await high.frames(BATCH, len(payloads))] == payloads
-            assert high.peers.broadcast(VOTE, b"vote", urgent=True) == 1
-            assert await low.frames(VOTE) == [Frame(HIGH, VOTE, b"vote")]
-            assert not low.peers.send(MIDDLE, VOTE, b"nobody there", urgent=True)
-        assert low.peers.stats()["unconnected_frames_total"] == 1
-        assert high.peers.stats()["frames_in_total"] == len(payloads)
-        assert low.peers.connected == frozenset()
-
-    run(test)
+async def test_frames_arrive_in_order_and_from_whom(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
+        hello = (await high.frames(HELLO))[0]
+        assert hello.peer == LOW
+        assert Hello.parse(hello.payload) == Hello(GENESIS_HASH, LOW, 7)
+        # More than one TLS record, and many frames in one buffer.
+        payloads = [bytes([index % 256]) * (index * 97 % 50_000) for index in range(200)]
+        for payload in payloads:
+            assert low.peers.send(HIGH, BATCH, payload, urgent=False)
+        assert [frame.payload for frame in await high.frames(BATCH, len(payloads))] == payloads
+        assert high.peers.broadcast(VOTE, b"vote", urgent=True) == 1
+        assert await low.frames(VOTE) == [Frame(HIGH, VOTE, b"vote")]
+        assert not low.peers.send(MIDDLE, VOTE, b"nobody there", urgent=True)
+    assert low.peers.stats()["unconnected_frames_total"] == 1
+    assert high.peers.stats()["frames_in_total"] == len(payloads)
+    assert low.peers.connected == frozenset()
 
 
-def test_one_connection_a_pair_and_the_lower_code_dials(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        cities = [City(credentials_of(network_files, city), network) for city in (LOW, MIDDLE, HIGH)]
-        async with running(*cities):
-            await until(lambda: all(len(city.peers.connected) == 2 for city in cities))
-            await trio.sleep(100)  # keep-alives carry idle connections through many idle timeouts
-        assert len(network.pairs) == 3
-        assert [len(city.events("peer_disconnected")) for city in cities] == [2, 2, 2]  # only when stopped
-        assert {event["peer"]: event["dialled"] for event in cities[1].events("peer_connected")} == {
-            LOW: False,
-            HIGH: True,
-        }
-
-    run(test)
+async def test_one_connection_a_pair_and_the_lower_code_dials(network_files: Path) -> None:
+    network = MemoryNetwork()
+    cities = [City(credentials_of(network_files, city), network) for city in (LOW, MIDDLE, HIGH)]
+    async with running(*cities):
+        await until(lambda: all(len(city.peers.connected) == 2 for city in cities))
+        await trio.sleep(100)  # keep-alives carry idle connections through many idle timeouts
+    assert len(network.pairs) == 3
+    assert [len(city.events("peer_disconnected")) for city in cities] == [2, 2, 2]  # only when stopped
+    assert {event["peer"]: event["dialled"] for event in cities[1].events("peer_connected")} == {
+        LOW: False,
+        HIGH: True,
+    }
 
 
-def test_reconnects_after_a_restart_and_after_a_silent_loss(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        low = City(credentials_of(network_files, LOW), network)
-        first, second = (City(credentials_of(network_files, HIGH), network) for _ in range(2))
-        async with running(low):
-            async with running(first):
-                await until(lambda: HIGH in low.peers.connected)
-            await until(lambda: not low.peers.connected)
-            assert low.events("peer_disconnected")[-1]["reason"] == "closed"
-            async with running(second):
-                await until(lambda: HIGH in low.peers.connected)
-                # The path dies without a word: only the absence of frames tells.
-                near, far = network.pairs[-1]
-                assert isinstance(near, trio.StapledStream)
-                assert isinstance(far, trio.StapledStream)
-                near.receive_stream = far.receive_stream = _Silent()
-                await until(lambda: bool(second.events("peer_connected")[1:]))
-                assert "idle" in [event["reason"] for event in low.events("peer_disconnected")]
-                await until(lambda: HIGH in low.peers.connected)
-                assert low.peers.send(HIGH, VOTE, b"again", urgent=True)
-                assert (await second.frames(VOTE))[0].payload == b"again"
-
-    run(test)
+async def test_reconnects_after_a_restart_and_after_a_silent_loss(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low = City(credentials_of(network_files, LOW), network)
+    first, second = (City(credentials_of(network_files, HIGH), network) for _ in range(2))
+    async with running(low):
+        async with running(first):
+            await until(lambda: HIGH in low.peers.connected)
+        await until(lambda: not low.peers.connected)
+        assert low.events("peer_disconnected")[-1]["reason"] == "closed"
+        async with running(second):
+            await until(lambda: HIGH in low.peers.connected)
+            # The path dies without a word: only the absence of frames tells.
+            near, far = network.pairs[-1]
+            assert isinstance(near, trio.StapledStream)
+            assert isinstance(far, trio.StapledStream)
+            near.receive_stream = far.receive_stream = _Silent()
+            await until(lambda: bool(second.events("peer_connected")[1:]))
+            assert "idle" in [event["reason"] for event in low.events("peer_disconnected")]
+            await until(lambda: HIGH in low.peers.connected)
+            assert low.peers.send(HIGH, VOTE, b"again", urgent=True)
+            assert (await second.frames(VOTE))[0].payload == b"again"
 
 
 class _Silent(trio.abc.ReceiveStream):
@@ -253,70 +239,58 @@ class _Silent(trio.abc.ReceiveStream):
         pass
 
 
-def test_a_listener_replaces_what_a_restarted_dialler_left_behind(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network)
-        first, second = (City(credentials_of(network_files, LOW), network) for _ in range(2))
-        async with running(high), trio.open_nursery() as nursery:
-            await nursery.start(first.peers.run, first.send_channel)
-            await until(lambda: LOW in high.peers.connected)
-            # The first is not stopped: to its listener it looks alive, as after a power cut.
-            await nursery.start(second.peers.run, second.send_channel)
-            await until(lambda: len(high.events("peer_connected")) == 2)
-            await until(lambda: bool(high.events("peer_disconnected")))
-            assert high.events("peer_disconnected")[0]["reason"] == "replaced"
-            assert LOW in high.peers.connected
-            nursery.cancel_scope.cancel()
-
-    run(test)
+async def test_a_listener_replaces_what_a_restarted_dialler_left_behind(network_files: Path) -> None:
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network)
+    first, second = (City(credentials_of(network_files, LOW), network) for _ in range(2))
+    async with running(high), trio.open_nursery() as nursery:
+        await nursery.start(first.peers.run, first.send_channel)
+        await until(lambda: LOW in high.peers.connected)
+        # The first is not stopped: to its listener it looks alive, as after a power cut.
+        await nursery.start(second.peers.run, second.send_channel)
+        await until(lambda: len(high.events("peer_connected")) == 2)
+        await until(lambda: bool(high.events("peer_disconnected")))
+        assert high.events("peer_disconnected")[0]["reason"] == "replaced"
+        assert LOW in high.peers.connected
+        nursery.cancel_scope.cancel()
 
 
-def test_waits_between_attempts_double_up_to_a_bound(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        credentials = credentials_of(network_files, LOW, (LOW, HIGH))
-        low = City(credentials, network, timeouts=Timeouts(reconnect_first_ms=100, reconnect_last_ms=1_000))
-        async with running(low):
-            await until(lambda: len(network.attempts) == 8)
-        waits = [
-            round(after - before, 3) for before, after in zip(network.attempts, network.attempts[1:], strict=False)
-        ]
-        assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-        assert len(low.events("peer_unreachable")) == 1  # an event for the reason, not for each attempt
-        assert low.peers.stats()["refused_total:reason"] == {"unreachable": 8}
-
-    run(test)
+async def test_waits_between_attempts_double_up_to_a_bound(network_files: Path) -> None:
+    network = MemoryNetwork()
+    credentials = credentials_of(network_files, LOW, (LOW, HIGH))
+    low = City(credentials, network, timeouts=Timeouts(reconnect_first_ms=100, reconnect_last_ms=1_000))
+    async with running(low):
+        await until(lambda: len(network.attempts) == 8)
+    waits = [round(after - before, 3) for before, after in zip(network.attempts, network.attempts[1:], strict=False)]
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert len(low.events("peer_unreachable")) == 1  # an event for the reason, not for each attempt
+    assert low.peers.stats()["refused_total:reason"] == {"unreachable": 8}
 
 
 # ---------------------------------------------------------------- who is refused
 
 
-def test_a_stranger_is_refused_with_one_event(network_files: Path) -> None:
+async def test_a_stranger_is_refused_with_one_event(network_files: Path) -> None:
     """A valid certificate of a key that the genesis does not hold. The control is every test above."""
-
-    async def test() -> None:
-        network = MemoryNetwork()
-        # The stranger's own genesis lists itself, so it believes that it belongs.
-        stranger = City(credentials_of(network_files, STRANGER, (STRANGER, HIGH)), network)
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(high, stranger):
-            refused = await high.event("peer_refused")
-            assert refused["reason"] == "certificate"
-            assert "not a city of this network" in refused["detail"]
-            unreachable = await stranger.event("peer_unreachable")
-            assert unreachable["reason"] == "closed"
-            assert "unknown ca" in unreachable["detail"]
-            assert high.peers.connected == stranger.peers.connected == frozenset()
-            # A member is served next.
-            low = City(credentials_of(network_files, LOW), network)
-            async with running(low):
-                await until(lambda: LOW in high.peers.connected)
-
-    run(test)
+    network = MemoryNetwork()
+    # The stranger's own genesis lists itself, so it believes that it belongs.
+    stranger = City(credentials_of(network_files, STRANGER, (STRANGER, HIGH)), network)
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(high, stranger):
+        refused = await high.event("peer_refused")
+        assert refused["reason"] == "certificate"
+        assert "not a city of this network" in refused["detail"]
+        unreachable = await stranger.event("peer_unreachable")
+        assert unreachable["reason"] == "closed"
+        assert "unknown ca" in unreachable["detail"]
+        assert high.peers.connected == stranger.peers.connected == frozenset()
+        # A member is served next.
+        low = City(credentials_of(network_files, LOW), network)
+        async with running(low):
+            await until(lambda: LOW in high.peers.connected)
 
 
-def test_a_city_with_another_key_is_refused_on_both_sides(network_files: Path, tmp_path: Path) -> None:
+async def test_a_city_with_another_key_is_refused_on_both_sides(network_files: Path, tmp_path: Path) -> None:
     """A forged certificate that bears a member's name."""
     (tmp_path / "keys").mkdir()
     (tmp_path / "certificates").mkdir()
@@ -326,19 +300,15 @@ def test_a_city_with_another_key_is_refused_on_both_sides(network_files: Path, t
         (tmp_path / "certificates" / f"{city}.pem").write_bytes(pem)
     (tmp_path / "certificates" / f"{LOW}.pem").write_bytes(keys.tls_certificate(forged, LOW))
     tls = genesis_of(network_files).tls | {LOW: forged.public_key}
-
-    async def test() -> None:
-        network = MemoryNetwork()
-        credentials = load_credentials(
-            LOW, FakeGenesis(tls), keys_directory=tmp_path / "keys", certificates=tmp_path / "certificates"
-        )
-        pretender = City(credentials, network)
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(high, pretender):
-            assert (await high.event("peer_refused"))["reason"] == "certificate"
-            assert (await pretender.event("peer_unreachable"))["reason"] == "closed"
-
-    run(test)
+    network = MemoryNetwork()
+    credentials = load_credentials(
+        LOW, FakeGenesis(tls), keys_directory=tmp_path / "keys", certificates=tmp_path / "certificates"
+    )
+    pretender = City(credentials, network)
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(high, pretender):
+        assert (await high.event("peer_refused"))["reason"] == "certificate"
+        assert (await pretender.event("peer_unreachable"))["reason"] == "closed"
 
 
 @pytest.mark.parametrize(
@@ -349,26 +319,23 @@ def test_a_city_with_another_key_is_refused_on_both_sides(network_files: Path, t
         ({"city": MIDDLE}, "wrong_city", f"the TLS key is that of {LOW}"),
     ],
 )
-def test_a_wrong_hello_is_refused_and_told_so(
+async def test_a_wrong_hello_is_refused_and_told_so(
     network_files: Path, change: dict[str, Any], reason: str, words: str
 ) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(high):
-            hello = replace(Hello(GENESIS_HASH, LOW, 1), **change)
-            stream = await dial(network, network_files, LOW, HIGH)
-            await stream.send_all(encode_frame(HELLO, hello.encode()))
-            refused = await high.event("peer_refused")
-            assert (refused["reason"], refused["peer"]) == (reason, LOW)
-            assert words in refused["detail"]
-            received = b""
-            while data := await stream.receive_some():
-                received += data
-            assert bytes([GOODBYE]) + refused["detail"][:50].encode() in received
-            assert high.peers.stats()["refused_total:reason"] == {reason: 1}
-
-    run(test)
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(high):
+        hello = replace(Hello(GENESIS_HASH, LOW, 1), **change)
+        stream = await dial(network, network_files, LOW, HIGH)
+        await stream.send_all(encode_frame(HELLO, hello.encode()))
+        refused = await high.event("peer_refused")
+        assert (refused["reason"], refused["peer"]) == (reason, LOW)
+        assert words in refused["detail"]
+        received = b""
+        while data := await stream.receive_some():
+            received += data
+        assert bytes([GOODBYE]) + refused["detail"][:50].encode() in received
+        assert high.peers.stats()["refused_total:reason"] == {reason: 1}
 
 
 async def dial(network: MemoryNetwork, files: Path, city: str, to: str) -> TlsStream:
@@ -379,69 +346,57 @@ async def dial(network: MemoryNetwork, files: Path, city: str, to: str) -> TlsSt
     return stream
 
 
-def test_the_wrong_direction_and_the_wrong_address(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
-        # LOW's entry for MIDDLE leads to HIGH.
-        network.listeners[address_of(MIDDLE)] = MemoryListener()
-        async with running(low, high):
-            network.listeners[address_of(MIDDLE)] = network.listeners[address_of(HIGH)]
-            await until(lambda: "wrong_city" in low.peers.stats()["refused_total:reason"])
-            assert "correct [peers]" in low.events("peer_unreachable")[-1]["detail"]
-            stream = await dial(network, network_files, HIGH, LOW)
-            await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, HIGH, 1).encode()))
-            await until(lambda: "direction" in low.peers.stats()["refused_total:reason"])
-
-    run(test)
+async def test_the_wrong_direction_and_the_wrong_address(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
+    # LOW's entry for MIDDLE leads to HIGH.
+    network.listeners[address_of(MIDDLE)] = MemoryListener()
+    async with running(low, high):
+        network.listeners[address_of(MIDDLE)] = network.listeners[address_of(HIGH)]
+        await until(lambda: "wrong_city" in low.peers.stats()["refused_total:reason"])
+        assert "correct [peers]" in low.events("peer_unreachable")[-1]["detail"]
+        stream = await dial(network, network_files, HIGH, LOW)
+        await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, HIGH, 1).encode()))
+        await until(lambda: "direction" in low.peers.stats()["refused_total:reason"])
 
 
-def test_idle_strangers_give_way_to_cities(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network, limits=Limits(peer_handshakes=4))
-        low = City(credentials_of(network_files, LOW), network)
-        async with running(high):
-            for _ in range(20):
-                await network.connect(address_of(HIGH))  # and not a byte more
-            await trio.testing.wait_all_tasks_blocked()
-            assert high.peers.stats()["handshakes"] == 4
-            began = trio.current_time()
-            async with running(low):
-                await until(lambda: LOW in high.peers.connected)
-            assert trio.current_time() - began < 1
-            await until(lambda: high.peers.stats()["handshakes"] == 0)
-            assert high.peers.stats()["refused_total:reason"]["slow"] == 20
-            assert len(high.events("peer_refused")) <= 20
-
-    run(test)
+async def test_idle_strangers_give_way_to_cities(network_files: Path) -> None:
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network, limits=Limits(peer_handshakes=4))
+    low = City(credentials_of(network_files, LOW), network)
+    async with running(high):
+        for _ in range(20):
+            await network.connect(address_of(HIGH))  # and not a byte more
+        await trio.testing.wait_all_tasks_blocked()
+        assert high.peers.stats()["handshakes"] == 4
+        began = trio.current_time()
+        async with running(low):
+            await until(lambda: LOW in high.peers.connected)
+        assert trio.current_time() - began < 1
+        await until(lambda: high.peers.stats()["handshakes"] == 0)
+        assert high.peers.stats()["refused_total:reason"]["slow"] == 20
+        assert len(high.events("peer_refused")) <= 20
 
 
-def test_plain_text_is_no_handshake(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(high):
-            stream = await network.connect(address_of(HIGH))
-            await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
-            assert (await high.event("peer_refused"))["reason"] == "tls"
-
-    run(test)
+async def test_plain_text_is_no_handshake(network_files: Path) -> None:
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(high):
+        stream = await network.connect(address_of(HIGH))
+        await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await high.event("peer_refused"))["reason"] == "tls"
 
 
-def test_tls_1_2_is_refused(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network)
-        old = credentials_of(network_files, LOW)
-        old.client.minimum_version = old.client.maximum_version = ssl.TLSVersion.TLSv1_2
-        async with running(high):
-            transport = await network.connect(address_of(HIGH))
-            with pytest.raises(ssl.SSLError, match=r"(?i)protocol version"):
-                await TlsStream(transport, old.client, server_side=False).handshake()
-            assert (await high.event("peer_refused"))["reason"] == "tls"
-
-    run(test)
+async def test_tls_1_2_is_refused(network_files: Path) -> None:
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network)
+    old = credentials_of(network_files, LOW)
+    old.client.minimum_version = old.client.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with running(high):
+        transport = await network.connect(address_of(HIGH))
+        with pytest.raises(ssl.SSLError, match=r"(?i)protocol version"):
+            await TlsStream(transport, old.client, server_side=False).handshake()
+        assert (await high.event("peer_refused"))["reason"] == "tls"
 
 
 # ---------------------------------------------------------------- peers that misbehave
@@ -457,96 +412,81 @@ def test_tls_1_2_is_refused(network_files: Path) -> None:
         (encode_frame(HELLO, Hello(GENESIS_HASH, LOW, 1).encode()), "a second hello"),
     ],
 )
-def test_garbage_ends_the_connection_and_harms_nobody_else(network_files: Path, sent: bytes, words: str) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high, middle = (City(credentials_of(network_files, city), network) for city in (HIGH, MIDDLE))
-        async with running(high, middle):
-            await until(lambda: MIDDLE in high.peers.connected)
-            stream = await dial(network, network_files, LOW, HIGH)
-            await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, LOW, 1).encode()))
-            await until(lambda: LOW in high.peers.connected)
-            await stream.send_all(encode_frame(VOTE, b"fine") + sent)
-            ended = await high.event("peer_disconnected")
-            assert (ended["peer"], ended["reason"]) == (LOW, "malformed")
-            assert words in ended["detail"]
-            assert high.peers.stats()["disconnects_total:reason"] == {"malformed": 1}
-            assert middle.peers.send(HIGH, VOTE, b"next", urgent=True)
-            assert (await high.frames(VOTE))[-1].payload == b"next"
-
-    run(test)
+async def test_garbage_ends_the_connection_and_harms_nobody_else(network_files: Path, sent: bytes, words: str) -> None:
+    network = MemoryNetwork()
+    high, middle = (City(credentials_of(network_files, city), network) for city in (HIGH, MIDDLE))
+    async with running(high, middle):
+        await until(lambda: MIDDLE in high.peers.connected)
+        stream = await dial(network, network_files, LOW, HIGH)
+        await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, LOW, 1).encode()))
+        await until(lambda: LOW in high.peers.connected)
+        await stream.send_all(encode_frame(VOTE, b"fine") + sent)
+        ended = await high.event("peer_disconnected")
+        assert (ended["peer"], ended["reason"]) == (LOW, "malformed")
+        assert words in ended["detail"]
+        assert high.peers.stats()["disconnects_total:reason"] == {"malformed": 1}
+        assert middle.peers.send(HIGH, VOTE, b"next", urgent=True)
+        assert (await high.frames(VOTE))[-1].payload == b"next"
 
 
-def test_a_peer_that_reads_nothing_is_given_up_when_votes_pile_up(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        low = City(credentials_of(network_files, LOW), network, limits=Limits(peer_urgent_frames=100))
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(low, high):
-            await until(lambda: HIGH in low.peers.connected)
-            taken = 0
-            while low.peers.send(HIGH, VOTE, b"vote", urgent=True):  # without a pause: nothing is sent meanwhile
-                taken += 1
-            assert taken == 100
-            ended = await low.event("peer_disconnected")
-            assert ended["reason"] == "overflow"
-            assert "peer_urgent_frames" in ended["detail"]
-            await until(lambda: HIGH in low.peers.connected)  # and comes back
-
-    run(test)
+async def test_a_peer_that_reads_nothing_is_given_up_when_votes_pile_up(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low = City(credentials_of(network_files, LOW), network, limits=Limits(peer_urgent_frames=100))
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected)
+        taken = 0
+        while low.peers.send(HIGH, VOTE, b"vote", urgent=True):  # without a pause: nothing is sent meanwhile
+            taken += 1
+        assert taken == 100
+        ended = await low.event("peer_disconnected")
+        assert ended["reason"] == "overflow"
+        assert "peer_urgent_frames" in ended["detail"]
+        await until(lambda: HIGH in low.peers.connected)  # and comes back
 
 
-def test_bulk_frames_are_dropped_and_counted_and_votes_overtake_them(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        limits = Limits(peer_bulk_bytes=16_777_216)
-        low = City(credentials_of(network_files, LOW), network, limits=limits)
-        high = City(credentials_of(network_files, HIGH), network)
-        async with running(low, high):
-            await until(lambda: HIGH in low.peers.connected)
-            taken = 0
-            while low.peers.send(HIGH, BATCH, bytes(1_000_000), urgent=False):
-                taken += 1
-            assert taken == 16  # of 1,000,005 bytes each
-            assert low.peers.stats()["dropped_frames_total"] == 1
-            assert low.peers.send(HIGH, VOTE, b"vote", urgent=True)
-            kinds: list[int] = []
-            while len(kinds) < taken + 1:
-                kinds += [frame.kind for frame in await high.inbox.receive() if frame.kind != HELLO]
-            assert kinds[0] == VOTE
-            assert HIGH in low.peers.connected
-
-    run(test)
+async def test_bulk_frames_are_dropped_and_counted_and_votes_overtake_them(network_files: Path) -> None:
+    network = MemoryNetwork()
+    limits = Limits(peer_bulk_bytes=16_777_216)
+    low = City(credentials_of(network_files, LOW), network, limits=limits)
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected)
+        taken = 0
+        while low.peers.send(HIGH, BATCH, bytes(1_000_000), urgent=False):
+            taken += 1
+        assert taken == 16  # of 1,000,005 bytes each
+        assert low.peers.stats()["dropped_frames_total"] == 1
+        assert low.peers.send(HIGH, VOTE, b"vote", urgent=True)
+        kinds: list[int] = []
+        while len(kinds) < taken + 1:
+            kinds += [frame.kind for frame in await high.inbox.receive() if frame.kind != HELLO]
+        assert kinds[0] == VOTE
+        assert HIGH in low.peers.connected
 
 
-def test_a_silent_peer_is_disconnected(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        high = City(credentials_of(network_files, HIGH), network, timeouts=Timeouts(idle_ms=2_000))
-        async with running(high):
-            stream = await dial(network, network_files, LOW, HIGH)
-            await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, LOW, 1).encode()))
-            ended = await high.event("peer_disconnected")
-            assert ended["reason"] == "idle"
-            assert ended["seconds"] == pytest.approx(2, abs=0.1)
-
-    run(test)
+async def test_a_silent_peer_is_disconnected(network_files: Path) -> None:
+    network = MemoryNetwork()
+    high = City(credentials_of(network_files, HIGH), network, timeouts=Timeouts(idle_ms=2_000))
+    async with running(high):
+        stream = await dial(network, network_files, LOW, HIGH)
+        await stream.send_all(encode_frame(HELLO, Hello(GENESIS_HASH, LOW, 1).encode()))
+        ended = await high.event("peer_disconnected")
+        assert ended["reason"] == "idle"
+        assert ended["seconds"] == pytest.approx(2, abs=0.1)
 
 
-def test_a_full_inbox_stops_reading_and_loses_nothing(network_files: Path) -> None:
-    async def test() -> None:
-        network = MemoryNetwork()
-        low = City(credentials_of(network_files, LOW), network)
-        high = City(credentials_of(network_files, HIGH), network, inbox_size=0)
-        async with running(low, high):
-            await until(lambda: HIGH in low.peers.connected)
-            for index in range(50):
-                low.peers.send(HIGH, BATCH, index.to_bytes(4, "big") * 50_000, urgent=False)
-            await trio.sleep(5)
-            received = await high.frames(BATCH, 50)
-            assert [int.from_bytes(frame.payload[:4], "big") for frame in received] == list(range(50))
-
-    run(test)
+async def test_a_full_inbox_stops_reading_and_loses_nothing(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low = City(credentials_of(network_files, LOW), network)
+    high = City(credentials_of(network_files, HIGH), network, inbox_size=0)
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected)
+        for index in range(50):
+            low.peers.send(HIGH, BATCH, index.to_bytes(4, "big") * 50_000, urgent=False)
+        await trio.sleep(5)
+        received = await high.frames(BATCH, 50)
+        assert [int.from_bytes(frame.payload[:4], "big") for frame in received] == list(range(50))
 
 
 def test_frames_that_no_peer_would_take_are_never_sent(network_files: Path) -> None:

@@ -24,6 +24,7 @@ __all__ = ["routes"]
 JSON: Final = "application/json"
 CBOR: Final = "application/cbor"
 STATUS: Final = {"REGISTERED": 200, "NOT_REGISTERED": 404, "MISMATCH": 404, "NOT_OURS": 404}
+VERDICTS: Final = frozenset({*STATUS, "UNAVAILABLE"})
 RETRY_AFTER_S: Final = 5
 INLINE_ROWS: Final = 50
 """Up to so many rows without proof are looked up at once; more go to a thread."""
@@ -122,9 +123,9 @@ def _verdict(text: str) -> str:
 
 
 def _unknown(text: str) -> str:
-    """The same row from a node that is behind."""
+    """The same row from a node that is behind; what is no code stays no code."""
     row: dict[str, Any] = json.loads(text)
-    if "verdict" not in row or row["verdict"] == "UNKNOWN":
+    if row["verdict"] not in VERDICTS:
         return text
     return json.dumps(row | {"verdict": "UNKNOWN", "was": row["verdict"]}, ensure_ascii=False)
 

@@ -116,6 +116,8 @@ def from_reason(reason: str, message: str) -> Problem:
     """The refusal that a reason code of the rule stands for (P18 to P29)."""
     if reason == "malformed":
         return Problem("malformed", message, reason=reason)
+    if reason == "not_ready":  # the ledger before its first certified block
+        return Problem("not-synced", message, reason=reason)
     if reason == "too_large":
         return Problem("too-large", message, reason=reason)
     return Problem("rule", message, status=HTTPStatus.FORBIDDEN if reason in FORBIDDEN else None, reason=reason)
