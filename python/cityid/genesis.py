@@ -292,7 +292,7 @@ def _node_toml(city: str, addresses: Mapping[str, tuple[str, str]], *, encrypted
     """A city's node.toml: where things are and who the others are; every limit keeps its default."""
     peer, http = addresses[city]
     lines = [
-        "# One node of a cityid network. Paths are relative to this file. docs/operating.md has every setting.",
+        "# One node of a cityid network. Paths are relative to this file; cityid.node.config has every setting.",
         f'city = "{city}"',
         'genesis = "genesis.json"',
         'certificates = "certificates"',
