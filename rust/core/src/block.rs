@@ -103,7 +103,10 @@ impl ValidatorSet {
     /// A set of 4 to 100 cities, ascending by code, no city and no key twice.
     pub fn new(members: Vec<Validator>) -> Result<Self, Error> {
         if !(MIN_VALIDATORS..=MAX_VALIDATORS).contains(&members.len()) {
-            return Err(Error::malformed(format!("a validator set of {}; it takes {MIN_VALIDATORS} to {MAX_VALIDATORS} cities", members.len())));
+            return Err(Error::malformed(format!(
+                "a validator set of {}; it takes {MIN_VALIDATORS} to {MAX_VALIDATORS} cities",
+                members.len()
+            )));
         }
         if !members.windows(2).all(|pair| pair[0].city < pair[1].city) {
             return Err(Error::malformed("validators that are repeated or not ascending by city code"));

@@ -47,7 +47,11 @@ impl fmt::Display for Error {
             Error::Malformed(m) | Error::Code(m) | Error::Proof(m) | Error::Certificate(m) => f.write_str(m),
             Error::Rule { reason, message } => write!(f, "{reason}: {message}"),
             Error::Signature(positions) => {
-                write!(f, "{} signature(s) do not verify, at positions {positions:?}; nothing of this batch was accepted from them", positions.len())
+                write!(
+                    f,
+                    "{} signature(s) do not verify, at positions {positions:?}; nothing of this batch was accepted from them",
+                    positions.len()
+                )
             }
         }
     }

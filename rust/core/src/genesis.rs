@@ -3,7 +3,7 @@ use crate::block::{Validator, ValidatorSet, MAX_VALIDATORS, MIN_VALIDATORS};
 use crate::code::City;
 use crate::error::Error;
 use crate::hash::{hex, tagged, Hash, Suite, Tag};
-use crate::json::{self, Object};
+use crate::json;
 use crate::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record};
 use crate::signature;
 use crate::wire::Encoder;
@@ -126,7 +126,9 @@ impl Parameters {
             receipts,
         };
         if max_batch_bytes < max_transaction_bytes + 16 || max_block_bytes < max_batch_bytes {
-            return Err(Error::malformed("parameters that do not nest: a batch must hold the largest transaction, a block the largest batch"));
+            return Err(Error::malformed(
+                "parameters that do not nest: a batch must hold the largest transaction, a block the largest batch",
+            ));
         }
         Ok(parameters)
     }

@@ -4,7 +4,6 @@
 //! `"cityid/1/" tag 0x00 suite`, so that bytes made for one purpose never verify for another, or under another suite.
 use crate::error::Error;
 use sha2::{Digest, Sha256};
-use std::fmt;
 
 /// A 32-byte digest.
 pub type Hash = [u8; 32];
@@ -111,8 +110,6 @@ pub fn tagged(tag: Tag, suite: Suite, parts: &[&[u8]]) -> Hash {
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}")).expect("writing to a string cannot fail");
-        text
-    })
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]).collect()
 }

@@ -174,7 +174,9 @@ fn uint_of(value: &Value) -> Option<u64> {
     let number = match value {
         Value::Number(number) => number.as_u64(),
         // One spelling only: no sign, no leading zero.
-        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) => text.parse().ok(),
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) => {
+            text.parse().ok()
+        }
         _ => None,
     };
     number.filter(|number| *number <= i64::MAX as u64)
@@ -202,5 +204,7 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
 
 /// Exactly `N` bytes from lower-case hexadecimal.
 pub fn fixed_hex<const N: usize>(text: &str) -> Result<[u8; N], Error> {
-    from_hex(text)?.try_into().map_err(|bytes: Vec<u8>| Error::malformed(format!("{} bytes in hexadecimal where {N} are needed", bytes.len())))
+    from_hex(text)?
+        .try_into()
+        .map_err(|bytes: Vec<u8>| Error::malformed(format!("{} bytes in hexadecimal where {N} are needed", bytes.len())))
 }

@@ -19,4 +19,5 @@ pub mod log;
 pub mod record;
 pub mod signature;
 pub mod state;
+pub mod uscc;
 pub mod wire;

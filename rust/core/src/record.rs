@@ -3,7 +3,7 @@
 //! A record is a CBOR map with ascending integer keys. Every kind shares version, height, previous hash, status and where
 //! its children live; the remaining fields are allowed or required by kind in one table ([`fields_of`]), so that a decoder
 //! refuses a field that has no business there.
-use crate::code::{City, Class, Model, Org, Serial, Use};
+use crate::code::{Category, City, Class, Org, Serial};
 use crate::error::Error;
 use crate::hash::{tagged, Hash, Suite, Tag};
 use crate::wire::{text_order, Decoder, Encoder, MAX_TEXT};
@@ -60,7 +60,10 @@ impl Kind {
 
     /// Reads a kind byte.
     pub fn parse(byte: u64) -> Result<Kind, Error> {
-        Kind::ALL.into_iter().find(|kind| *kind as u64 == byte).ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
+        Kind::ALL
+            .into_iter()
+            .find(|kind| *kind as u64 == byte)
+            .ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
     }
 
     /// The name used in JSON.
@@ -93,7 +96,7 @@ pub enum MapKey<'a> {
     /// An organisation.
     Organisation(City, Org),
     /// A category of an organisation, or of the city itself.
-    Category(City, Option<Org>, Use, Class, Model),
+    Category(City, Option<Org>, Category),
     /// The serial space of a (city, class).
     Class(City, Class),
     /// The million range that holds this serial.
@@ -150,12 +153,12 @@ impl MapKey<'_> {
                 out.extend_from_slice(city.as_str().as_bytes());
                 prefixed(&mut out, org.as_str());
             }
-            MapKey::Category(city, org, usage, class, model) => {
+            MapKey::Category(city, org, category) => {
                 out.extend_from_slice(city.as_str().as_bytes());
                 prefixed(&mut out, org.as_ref().map_or("", |org| org.as_str()));
-                out.extend_from_slice(usage.as_str().as_bytes());
-                out.extend_from_slice(class.as_str().as_bytes());
-                prefixed(&mut out, model.as_str());
+                out.extend_from_slice(category.use_.as_str().as_bytes());
+                out.extend_from_slice(category.class.as_str().as_bytes());
+                prefixed(&mut out, category.model.as_str());
             }
             MapKey::Class(city, class) => {
                 out.extend_from_slice(city.as_str().as_bytes());
@@ -214,7 +217,8 @@ pub enum Status {
 }
 
 impl Status {
-    const fn number(self) -> u64 {
+    /// The number that stands in records and operations.
+    pub const fn number(self) -> u64 {
         match self {
             Status::Allocated => 0,
             Status::Active => 1,
@@ -299,15 +303,17 @@ impl Purpose {
 
     /// Reads a purpose number.
     pub fn parse(number: u64) -> Result<Purpose, Error> {
-        Purpose::ALL.into_iter().find(|purpose| *purpose as u64 == number).ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
+        Purpose::ALL
+            .into_iter()
+            .find(|purpose| *purpose as u64 == number)
+            .ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
     }
 
     /// Reads a purpose name.
     pub fn from_name(name: &str) -> Result<Purpose, Error> {
-        Purpose::ALL
-            .into_iter()
-            .find(|purpose| purpose.name() == name)
-            .ok_or_else(|| Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery")))
+        Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).ok_or_else(|| {
+            Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery"))
+        })
     }
 }
 
@@ -620,7 +626,9 @@ impl Record {
                         1 => Children::Map,
                         2 => Children::Items,
                         3 => Children::Table,
-                        other => return Err(Error::malformed(format!("unknown place of children {other}; known: 1 map, 2 items, 3 table"))),
+                        other => {
+                            return Err(Error::malformed(format!("unknown place of children {other}; known: 1 map, 2 items, 3 table")))
+                        }
                     }
                 }
                 NAME => record.name = Some(decoder.text(MAX_TEXT)?.to_owned()),
@@ -680,14 +688,19 @@ impl Record {
             return Err(Error::malformed(format!("a {name} record of version {} does not fit its previous hash", self.version)));
         }
         if (self.children == Children::Table) != self.table.is_some() {
-            return Err(Error::malformed(format!("a {name} record says its children live in a table that it does not have, or the reverse")));
+            return Err(Error::malformed(format!(
+                "a {name} record says its children live in a table that it does not have, or the reverse"
+            )));
         }
         Ok(())
     }
 
     /// The keys of a purpose that count at a height.
     pub fn keys_for(&self, purpose: Purpose, height: u64) -> impl Iterator<Item = &[u8; 32]> {
-        self.keys.iter().filter(move |key| key.purpose == purpose && key.from <= height && key.until.is_none_or(|until| height < until)).map(|key| &key.key)
+        self.keys
+            .iter()
+            .filter(move |key| key.purpose == purpose && key.from <= height && key.until.is_none_or(|until| height < until))
+            .map(|key| &key.key)
     }
 }
 

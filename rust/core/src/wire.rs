@@ -134,7 +134,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn error<T>(&self, what: &str) -> Result<T, Error> {
-        Err(Error::malformed(format!("{what} at byte {}; send deterministic CBOR (RFC 8949 section 4.2.1) as in docs/cityid.cddl", self.position)))
+        Err(Error::malformed(format!(
+            "{what} at byte {}; send deterministic CBOR (RFC 8949 section 4.2.1) as in docs/cityid.cddl",
+            self.position
+        )))
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
@@ -265,6 +268,11 @@ impl<'a> Decoder<'a> {
         let found = self.data.get(self.position) == Some(&NULL);
         self.position += usize::from(found);
         found
+    }
+
+    /// Whether a text comes next.
+    pub fn is_text(&self) -> bool {
+        self.data.get(self.position).is_some_and(|byte| byte >> 5 == TEXT)
     }
 
     /// Nothing may remain.

@@ -1,1 +1,2 @@
 //! The ledger: transactions, the distribution rule, speculative execution.
+pub mod operation;

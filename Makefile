@@ -1,0 +1,116 @@
+# The few names people type. Each one sets up what it needs from a clean clone; nothing is done twice:
+# `.venv` is made once, the locked packages are installed when their lock changes, the extension is rebuilt
+# when a Rust source or a manifest changes.
+#
+#   make test ARGS="-k codes"      arguments for pytest
+#   make bench NAME=signature      one part of the benches
+#   PYTHON=/path/to/python3        which Python makes .venv (3.11 or newer)
+#   CARGO_TARGET_DIR=...           where Cargo builds (default: target/)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# RUSTFLAGS replaces the flags of .cargo/config.toml instead of adding to them: signature verification would lose
+# its AVX-512 backend without a word.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+
+# maturin sets the first of these for its own build; said for every Cargo call, PyO3 is configured once and not
+# compiled again each time `make lint` follows `make test`.
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export PYO3_PYTHON := $(CURDIR)/.venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+bin := .venv/bin
+locked := .venv/locked.stamp
+extension := .venv/extension.stamp
+
+rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
+manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
+
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim docs lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(extension) ## .venv, the locked packages and the extension, ready to use
+
+demo: $(extension) ## four cities on this machine, one fact a line
+	@$(bin)/cityid demo
+
+test: ## every test: Rust first, then Python
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-python
+
+test-rust: | $(bin)/python
+	@cargo test --quiet --locked --release -p cityid-core -p cityid-consensus
+
+test-python: $(extension)
+	@$(bin)/python -m pytest $(ARGS)
+
+lint: lint-python lint-rust ## style, types, stubs, imports, in both languages; changes nothing
+
+lint-python: $(extension)
+	@$(bin)/ruff check --quiet
+	@$(bin)/ruff format --quiet --check
+	@$(bin)/mypy --no-error-summary
+	@MYPYPATH=python $(bin)/stubtest --concise cityid._native
+	@$(bin)/lint-imports --no-logo
+
+lint-rust: | $(bin)/python
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --release --workspace --all-targets -- -D warnings
+
+format: $(locked) ## rewrite the sources in the house style
+	@$(bin)/ruff check --quiet --fix-only
+	@$(bin)/ruff format --quiet
+	@cargo fmt --all
+
+bench: $(extension) ## measure; writes benches/results/latest.json
+	@$(bin)/python -m benches $(NAME)
+
+sim: $(extension) ## seeded clusters on virtual time
+	@$(bin)/cityid sim $(ARGS)
+
+docs: $(extension) ## API pages of both languages, under build/docs
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
+	@rm -rf build/docs && mkdir -p build/docs && cp -r "$${CARGO_TARGET_DIR:-target}/doc" build/docs/rust
+	@$(bin)/pdoc --output-directory build/docs/python cityid
+	@echo 'build/docs/rust/cityid_core/index.html  build/docs/python/cityid.html'
+
+lock: ## pin the newest packages that pyproject.toml allows (needs uv)
+	@command -v uv >/dev/null || { echo 'make lock: uv is not on the PATH; it writes the lock files. Next: pip install uv' >&2; exit 1; }
+	@uv pip compile --quiet --universal --generate-hashes --no-header --upgrade pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --upgrade --group dev \
+		--constraints requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what make made, except Cargo's folder (cargo clean)
+	@rm -rf .venv build dist benches/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -f python/cityid/_native*.so
+	@find python tests examples benches -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- what the names above stand on ---
+
+$(bin)/python:
+	@command -v cargo >/dev/null || { echo 'cityid needs a Rust toolchain (cargo, 1.88 or newer) and finds none on the PATH. Next: install one, for example with rustup.' >&2; exit 1; }
+	@for python in $${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo 'cityid needs Python 3.11 or newer and finds none on the PATH. Next: install one, or name it: make PYTHON=/path/to/python3' >&2; \
+		exit 1; \
+	fi; \
+	"$$found" -m venv .venv || { rm -rf .venv; echo 'The virtual environment cannot be made. On Debian and Ubuntu the package python3-venv is often missing.' >&2; exit 1; }
+
+$(locked): requirements-dev.lock | $(bin)/python
+	@echo 'Installing the locked packages'
+	@$(bin)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# After the locked install, and without dependencies: pip must not choose a version by itself. maturin is found by PATH.
+$(extension): $(locked) $(rust_sources) $(manifests)
+	@echo 'Building the extension'
+	@PATH="$(CURDIR)/$(bin):$$PATH" python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
