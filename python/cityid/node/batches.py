@@ -40,7 +40,7 @@ class Batches:
         """Batches that were durable before a restart, and what `Ledger.ingest` said about them."""
         spoiled: list[bytes] = []
         for (digest, transactions, error), body in zip(results, bodies, strict=True):
-            if error is None:
+            if error is None and self.pool.is_news(digest):
                 self._add(digest, body, transactions, self._city, now)
                 self.pool.make_durable(digest)
             else:
@@ -54,7 +54,8 @@ class Batches:
         """Admit a client's transactions; the ticket is acknowledged when they are safe."""
         if not self.pool.has_room(self._city, self._ledger.waiting()[1] + len(data)):
             bound = self._settings.max_author_bytes
-            self._out.add(Refused(ticket, "overloaded", f"This node's batches that wait for a block reach the bound of {bound} bytes. Send again in a moment, or to another city."))  # noqa: E501  # fmt: skip
+            why = f"This node's batches that wait for a block reach the bound of {bound} bytes"
+            self._out.add(Refused(ticket, "overloaded", f"{why}. Send again in a moment, or to another city."))
             return
         try:
             rows = self._ledger.admit(data)
@@ -163,6 +164,12 @@ class Batches:
         old = self.pool.durable_since(now.monotonic_us - self._settings.tick_ms * 1_000, limit=MAX_DIGESTS)
         if old:
             self._out.send(None, HAVE, encode_digests(old))
+
+    def announce_to(self, peer: str) -> None:
+        """A city is connected again: tell it what waits here."""
+        held = [digest for digest in self.pool.digests() if self.pool.is_durable(digest)][:MAX_DIGESTS]
+        if held:
+            self._out.send(peer, HAVE, encode_digests(held))
 
     def tidy(self, digests: Iterable[bytes], height: int, now: Now) -> bool:
         """Seal anew what can no longer stand in a block of this height; whether there was anything."""

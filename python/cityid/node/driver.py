@@ -82,13 +82,9 @@ class Driver:
         self._max_block_batches = min(parameters["max_block_batches"], messages.MAX_DIGESTS)
         self._out = Outbox()
         peers = [member for member in self._cities if member != city]
-        self.batches = Batches(
-            ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters
-        )
+        self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
         self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
-        self.sync = CatchUp(
-            len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000
-        )
+        self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
         self.engine = Consensus(
             consensus_signer.public_key,
             consensus_signer,
@@ -101,6 +97,7 @@ class Driver:
         )
         self._height = next_height(ledger)
         self._tip_time_ms = ledger.time_ms
+        self._tip_value = ledger.log_root
         self._started_us = -settings.block_interval_ms * 1_000
         self._early: dict[tuple[int, str], list[bytes]] = {}  # consensus messages by height and sender
         self._early_proposals: dict[str, Proposal] = {}
@@ -117,7 +114,9 @@ class Driver:
         self._now = now
         if self.halted is not None:
             if isinstance(event, Submitted):
-                self._out.add(Refused(event.ticket, "storage", f"This node halted: {self.halted}. Send to another city."))
+                self._out.add(
+                    Refused(event.ticket, "storage", f"This node halted: {self.halted}. Send to another city.")
+                )
             return self._out.drain()
         match event:
             case FramesReceived(frames):
@@ -136,9 +135,7 @@ class Driver:
                 self._halt(reason)
             case _:
                 assert_never(event)
-        while self.halted is None and (
-            self._commit() or self._catch_up() or self._consider() or self._propose() or self._start_height()
-        ):
+        while self._advance():
             pass
         self.batches.flush()
         self._out.close_votes(self._height.number)
@@ -191,6 +188,9 @@ class Driver:
     def _on_frame(self, frame: Frame) -> None:
         peer, payload = frame.peer, frame.payload
         match frame.kind:
+            case messages.HELLO:
+                self._send_status(peer)
+                self.batches.announce_to(peer)
             case messages.PROPOSAL:
                 self._on_proposal(peer, messages.decode_proposal(payload))
             case messages.BATCH:
@@ -226,7 +226,9 @@ class Driver:
         if proposal.round > max(0, height.round) + MAX_ROUNDS_AHEAD:
             return
         if (body := height.add_body(proposal.header, proposal.digests)) is None:
-            self._out.log("warning", "proposal_dropped", peer=peer, height=proposal.height, why="digests or height differ")
+            self._out.log(
+                "warning", "proposal_dropped", peer=peer, height=proposal.height, why="digests or height differ"
+            )
             return
         height.offers[proposal.round, peer] = Offer(proposal.round, proposal.valid_round, proposer, peer, body.value)
         self._keep(body)
@@ -239,7 +241,7 @@ class Driver:
             self.batches.fetch(self._now)
         elif key == TICK:
             self._out.timer(TICK, after_us=self.settings.tick_ms * 1_000)
-            self._out.send(None, messages.STATUS, messages.encode_status(Status(self.ledger.height, self.ledger.log_root)))
+            self._send_status(None)
             self.batches.announce_again(self._now)
             self.batches.tidy(self.batches.pool.digests(), self._height.number, self._now)
         elif name == START:
@@ -249,18 +251,26 @@ class Driver:
             if name not in (PROPOSE_EMPTY, HOLD):
                 self._obey(self.engine.timeout(name, round_))
 
+    def _send_status(self, peer: str | None) -> None:
+        status = Status(self._height.number - 1, self._tip_value)
+        self._out.send(peer, messages.STATUS, messages.encode_status(status))
+
     def _on_verified(self, results: Sequence[tuple[bytes, int, str | None]]) -> None:
         for peer, digest, error in self.batches.on_verified(results, self._now):
             found = self.sync.block_at(self._height.number)
             if found is not None and self._height.synced and digest in messages.decode_digests(found[1].digests):
-                self._halt(f"a batch of the decided height {self._height.number} is invalid here: {error} (from {peer})")
+                self._halt(
+                    f"a batch of the decided height {self._height.number} is invalid here: {error} (from {peer})"
+                )
 
     def _on_submitted(self, ticket: int, data: bytes) -> None:
         if self.is_synced:
             self.batches.submit(ticket, data, self._now)
         else:
             behind = self.sync.credible_height() - self.ledger.height
-            self._out.add(Refused(ticket, "not_synced", f"This node is {behind} heights behind. Send to another city, or wait."))
+            self._out.add(
+                Refused(ticket, "not_synced", f"This node is {behind} heights behind. Send to another city, or wait.")
+            )
 
     # ------------------------------------------------------------ the engine's effects
 
@@ -324,18 +334,25 @@ class Driver:
 
     # ------------------------------------------------------------ what may have become possible
 
+    def _advance(self) -> bool:
+        """Do one thing that became possible; False when there is none."""
+        if self.halted is not None:
+            return False
+        return self._commit() or self._catch_up() or self._consider() or self._propose() or self._start_height()
+
     def _start_height(self) -> bool:
         """Start the next height, or set a timer for when it is due."""
         height = self._height
         if height.running or height.committing:
             return False
-        others = any(at == height.number for at, _ in self._early) or bool(height.offers)
-        synced = self.sync.block_at(height.number) is not None
         now_us = self._now.monotonic_us
-        if not (others or synced):
+        if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
+            interval_us = self.settings.block_interval_ms * 1_000
             if self.batches.pool.has_proposable():
-                due_us = min(due_us, self._started_us + self.settings.block_interval_ms * 1_000)
+                due_us = min(due_us, self._started_us + interval_us)
+            if bool(height.offers) or any(at == height.number for at, _ in self._early):
+                due_us = min(due_us, self._started_us + interval_us // 2)  # others are there: join them
             if due_us > now_us:
                 if self._start_due_us is None or due_us < self._start_due_us:
                     self._start_due_us = due_us
@@ -403,7 +420,11 @@ class Driver:
         for offer in offers:
             body = height.bodies[offer.value]
             is_sync = offer is height.sync_offer
-            if offer.given or not (is_sync or offer.value in height.durable) or not self._has_batches(body, offer.sender):
+            if (
+                offer.given
+                or not (is_sync or offer.value in height.durable)
+                or not self._has_batches(body, offer.sender)
+            ):
                 continue
             if not is_sync and self._is_early(body, offer.round):
                 continue
@@ -413,7 +434,9 @@ class Driver:
                 if is_sync:
                     self._halt(f"the decided block of height {height.number} is invalid here: {verdict.reason}")
                     return False
-                self._out.log("warning", "proposal_invalid", height=height.number, round=offer.round, why=verdict.reason)
+                self._out.log(
+                    "warning", "proposal_invalid", height=height.number, round=offer.round, why=verdict.reason
+                )
             valid = not isinstance(verdict, Invalid)
             self._obey(
                 self.engine.proposed_value(
@@ -500,15 +523,14 @@ class Driver:
             height.number, body.header, header_hash(body.header), decision.certificate, body.digests, commit.changes,
             commit.receipts, decision.evidence,
         )  # fmt: skip
-        done = Committed(
-            height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected
-        )
+        done = Committed(height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected)
         self._out.write(lambda: self._height_is_durable(height, body, done), height=record)
 
     def _height_is_durable(self, height: Height, body: PendingProposal, done: Committed) -> None:
         for kind, round_ in sorted(height.timers):
             self._out.cancel((kind, height.number, round_))
         self._tip_time_ms = self.ledger.time_ms
+        self._tip_value = self.ledger.log_root
         self._height = next_height(self.ledger)
         self._early = {key: found for key, found in self._early.items() if key[0] >= self._height.number}
         self.batches.on_committed(messages.decode_digests(body.digests))

@@ -19,7 +19,7 @@ BLOCK        height(8), then length(4) and bytes each: header, certificate, dige
 COSIGNATURE  height(8) signature(64) over the checkpoint after that height
 ===========  ==========================================================================================
 
-Kind 1 is the greeting of a connection and belongs to `peers`.
+The payload of HELLO, the first frame of a connection, belongs to `peers`; here it only says that a city is there.
 """
 
 import struct
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from cityid.errors import MalformedInput
 
+HELLO = 1
 CONSENSUS = 2
 PROPOSAL = 3
 BATCH = 4
@@ -39,6 +40,7 @@ BLOCK = 9
 COSIGNATURE = 10
 
 NAMES = {
+    HELLO: "hello",
     CONSENSUS: "consensus",
     PROPOSAL: "proposal",
     BATCH: "batch",
@@ -164,7 +166,8 @@ def encode_status(status: Status) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Read a STATUS frame."""
-    height, value = _fixed("status", _STATUS, payload)
+    _check_size("status", _STATUS, payload)
+    height, value = _STATUS.unpack(payload)
     _check_height("status", height)
     return Status(height, value)
 
@@ -176,7 +179,8 @@ def encode_want_blocks(want: WantBlocks) -> bytes:
 
 def decode_want_blocks(payload: bytes) -> WantBlocks:
     """Read a WANT_BLOCKS frame."""
-    first, count = _fixed("request for blocks", _WANT_BLOCKS, payload)
+    _check_size("request for blocks", _WANT_BLOCKS, payload)
+    first, count = _WANT_BLOCKS.unpack(payload)
     _check_height("request for blocks", first)
     if not 1 <= count <= MAX_BLOCKS_WANTED:
         raise _malformed("request for blocks", f"{count} blocks were asked for; the bound is {MAX_BLOCKS_WANTED}")
@@ -227,16 +231,15 @@ def encode_cosignature(cosignature: Cosignature) -> bytes:
 
 def decode_cosignature(payload: bytes) -> Cosignature:
     """Read a COSIGNATURE frame."""
-    height, signature = _fixed("cosignature", _COSIGNATURE, payload)
+    _check_size("cosignature", _COSIGNATURE, payload)
+    height, signature = _COSIGNATURE.unpack(payload)
     _check_height("cosignature", height)
     return Cosignature(height, signature)
 
 
-def _fixed(what: str, layout: struct.Struct, payload: bytes) -> tuple[int, bytes]:
+def _check_size(what: str, layout: struct.Struct, payload: bytes) -> None:
     if len(payload) != layout.size:
         raise _malformed(what, f"it takes {layout.size} bytes, not {len(payload)}")
-    fields: tuple[int, bytes] = layout.unpack(payload)
-    return fields
 
 
 def _check_height(what: str, height: int) -> None:

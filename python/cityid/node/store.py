@@ -64,7 +64,9 @@ class Store:
         with _storage_errors(directory, "cannot be made"):
             directory.mkdir(parents=True, exist_ok=True)
             if (directory / "tip").exists():
-                raise StorageError(f"{directory} has a store already. Name another folder, or move this one away first.")
+                raise StorageError(
+                    f"{directory} has a store already. Name another folder, or move this one away first."
+                )
             database = Rdict(str(directory / "db"), _options(create=True))
             batch = WriteBatch(raw_mode=True)
             batch.put(b"g", genesis_hash)
@@ -158,7 +160,9 @@ class Store:
     def write(self, writes: Sequence[WriteStore]) -> None:
         """Make these durable, all at once. After a StorageError every later call raises one too."""
         if self._failed is not None:
-            raise StorageError(f"The store {self._directory} takes no more writes: {self._failed}. Check the disk, then restart.")
+            raise StorageError(
+                f"The store {self._directory} takes no more writes: {self._failed}. Check the disk, then restart."
+            )
         batch = WriteBatch(raw_mode=True)
         tip: tuple[int, bytes] | None = None
         for write in writes:
