@@ -1,8 +1,8 @@
 """The life of a batch in this node: sealed or received, verified once, made durable, announced, proposed, gone.
 
 Order that matters: a batch is announced (`HAVE`) only after it is durable here, and a client is told "accepted" only
-when f + 1 validators said so. Transactions whose batch can no longer stand in a block whole are sealed anew, and the old
-batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
+when f + 1 validators said so. Transactions whose batch can no longer stand in a block whole are sealed anew, and the
+old batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
 """
 
 from collections.abc import Iterable, Sequence

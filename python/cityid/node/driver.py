@@ -1,7 +1,7 @@
 """The driver: everything a city's node decides, and nothing that waits.
 
-`step(event, now)` takes one event and returns effects (`ports`); it never sleeps, sends, writes or reads a clock, so the
-real node and the simulation run this very code. It owns the consensus engine and the ledger. Its rules:
+`step(event, now)` takes one event and returns effects (`ports`); it never sleeps, sends, writes or reads a clock, so
+the real node and the simulation run this very code. It owns the consensus engine and the ledger. Its rules:
 
 - What a vote follows from is durable before the vote leaves (P37): the header and every batch of a proposal before the
   engine hears of it, the vote log before a message (`outbox`).

@@ -2,8 +2,8 @@
 
 A frame is a kind and a payload; who sent it is known from its connection and never repeated inside. Integers are
 big-endian and of fixed width, hashes are 32 bytes. Every decoder checks its bounds before it takes anything apart, and
-raises `MalformedInput` for whatever no encoder writes. Consensus messages (`CONSENSUS`) and batches (`BATCH`) are opaque
-here: the engine and the ledger parse them.
+raises `MalformedInput` for whatever no encoder writes. Consensus messages (`CONSENSUS`) and batches (`BATCH`) are
+opaque here: the engine and the ledger parse them.
 
 ===========  ==========================================================================================
 kind         payload

@@ -1,9 +1,9 @@
 """What goes into the driver, what comes out of it, and what it stands on.
 
 `Driver.step(event, now)` takes one event and returns effects. Whoever hosts the driver (the real node, the simulation)
-obeys them and feeds back what they lead to. An effect never waits for another one of the same step, except as said here:
-a `Send` that must follow a write is only returned after the host has reported that write as `Durable`. So a host may
-write, send and verify concurrently; it has to keep the order of writes within one lane, and nothing else.
+obeys them and feeds back what they lead to. No effect waits for another one: a `Send` that must follow a write is only
+returned after the host has reported that write as `Durable`. So a host may write, send and verify concurrently; it has
+to keep the order of writes within one lane, and nothing else.
 
 Two lanes of writes exist, each first in, first out: the vote log (`AppendVotes`) and the store (`WriteStore`). A host
 makes as many waiting writes of a lane durable at once as it likes: that is the group commit.

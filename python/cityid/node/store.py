@@ -2,16 +2,17 @@
 
 Rules, each with a reason that was measured:
 
-- One height is one atomic write. Writing (`sync=False`) and syncing (`flush_wal(True)`, which lets other threads run) are
-  two calls; a write is reported durable after the second.
+- One height is one atomic write. Writing (`sync=False`) and syncing (`flush_wal(True)`, which lets other threads run)
+  are two calls; a write is reported durable after the second.
 - The log of RocksDB is opened with `tolerate_corrupted_tail_records`: its default drops acknowledged keys silently.
 - A damaged MANIFEST may open as an empty database and delete the tables: so a tip marker of its own, with two slots
   written in turn, is synced after each height and compared on a read-only open before the database is opened to write.
 - Iteration ends early on a damaged table without an error unless `status()` is asked.
 - Every error becomes a `StorageError`; after one the store takes no write any more, reads go on.
 
-Keys: `b` height → header, certificate, digests; `s` height → changes, receipts; `e` height → evidence; `B` digest → batch;
-`p` digest → nothing, while the batch is in no block; `P` height value → a proposal; `t` → the tip; `g` → genesis hash.
+Keys: `b` height → header, certificate, digests; `s` height → changes, receipts; `e` height → evidence; `B` digest →
+batch; `p` digest → nothing, while the batch is in no block; `P` height value → a proposal; `t` → the tip; `g` → genesis
+hash; `f` → format of the store.
 """
 
 import fcntl
@@ -274,8 +275,8 @@ def _lock(directory: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise StorageError(
-            f"Another node runs on {directory}: its lock is held. Two nodes of one city would vote twice. Stop the other "
-            "one first."
+            f"Another node runs on {directory}: its lock is held. Two nodes of one city would vote twice. Stop the "
+            "other one first."
         ) from error
     return lock
 
@@ -350,7 +351,7 @@ def _storage_errors(directory: Path, what: str) -> Iterator[Any]:
         yield
     except StorageError:
         raise
-    except Exception as error:  # noqa: BLE001 (rocksdict has no class of its own)
+    except Exception as error:
         text = str(error)
         full = "No space left" in text or "No space" in text
         advice = (
