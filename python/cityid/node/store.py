@@ -30,11 +30,13 @@ from cityid._native import Ledger, header_hash
 from cityid.errors import StorageError
 from cityid.node.messages import DIGEST_BYTES
 from cityid.node.ports import PendingProposal, Recovered, WriteStore
+from cityid.node.wal import VoteLog
 
 REPLAY_BYTES = 32 * 1024 * 1024  # of one call to Ledger.replay
 RECENT_HEIGHTS = 64  # whose batches are remembered as gone
 RESERVE_BYTES = 16 * 1024 * 1024
 FORMAT = b"1"
+VOTE_LOG = "votes"
 
 _HEIGHT = struct.Struct(">Q")
 _LENGTH = struct.Struct(">I")
@@ -245,6 +247,13 @@ class Store:
 
     def _lost(self, what: str) -> StorageError:
         return _lost(self._directory, what)
+
+
+def create_data(directory: Path, genesis_hash: bytes) -> None:
+    """Make the data folder of a new city: an empty store and an empty vote log. Only `init` does this."""
+    Store.create(directory, genesis_hash)
+    VoteLog.create(directory / VOTE_LOG)
+    sync_folder(directory)
 
 
 def sync_folder(directory: Path) -> None:
