@@ -6,8 +6,9 @@ old batch is forgotten in the same write that keeps the new one. No Python runs 
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
-from cityid._native import Ledger, tagged_hash
+from cityid._native import Ledger
 from cityid.errors import MalformedInput
 from cityid.node.messages import BATCH, HAVE, MAX_DIGESTS, WANT_BATCHES, encode_digests
 from cityid.node.outbox import Outbox
@@ -16,6 +17,7 @@ from cityid.node.ports import Acknowledged, Admitted, Now, Refused, Settings, Ve
 
 SEAL: tuple[str, int, int] = ("seal", 0, 0)
 FETCH: tuple[str, int, int] = ("fetch", 0, 0)
+_BATCH_PREFIX = sha256(b"cityid/1/batch\x00\x01")
 
 
 class Batches:
@@ -94,7 +96,7 @@ class Batches:
 
     def on_batch(self, peer: str, body: bytes, now: Now) -> None:
         """A peer's batch: verify it, unless it is known, in work, or over a bound."""
-        digest = tagged_hash("batch", body)
+        digest = batch_digest(body)
         if digest in self._verifying or not self.pool.is_news(digest):
             return
         if not self.pool.is_needed(digest):
@@ -202,6 +204,13 @@ class Batches:
     def _acknowledge(self) -> None:
         for ticket in self.pool.acknowledged():
             self._out.add(Acknowledged(ticket))
+
+
+def batch_digest(body: bytes) -> bytes:
+    """The digest of a batch (P2, P30)."""
+    hash_ = _BATCH_PREFIX.copy()
+    hash_.update(body)
+    return hash_.digest()
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cityid._native import Candidate, Ledger, header_json, log_root
+from cityid._native import Candidate, Ledger, header_json, leaf_hash, log_root
 from cityid.errors import InputError
 from cityid.node.log_edge import right_edge, value_after
 from cityid.node.messages import decode_digests
@@ -100,6 +100,7 @@ def follows(header: bytes, digests: bytes, height: int) -> bool:
     """Whether these are the digests that the header commits to, and the header claims this height (P31)."""
     try:
         fields = header_fields(header)
-        return int(fields["height"]) == height and fields["batches_root"] == log_root(decode_digests(digests)).hex()
+        root = log_root([leaf_hash(digest) for digest in decode_digests(digests)])
+        return int(fields["height"]) == height and fields["batches_root"] == root.hex()
     except InputError:
         return False
