@@ -78,6 +78,9 @@ struct Entry {
     since: u64,
 }
 
+/// A key and the record to put under it, or `None` to remove it.
+pub type KeyedRecord = (Hash, Option<Arc<[u8]>>);
+
 /// Where a record is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
@@ -116,7 +119,7 @@ impl StateMap {
     /// Computes the state after some changes of the current one: a record to put under a key, or `None` to remove it. Any order.
     ///
     /// Errors: `Malformed` if a key occurs twice; `Rule` (`state_full`) if the tree has no room.
-    pub fn candidate(&self, mut changes: Vec<(Hash, Option<Arc<[u8]>>)>) -> Result<Candidate, Error> {
+    pub fn candidate(&self, mut changes: Vec<KeyedRecord>) -> Result<Candidate, Error> {
         changes.sort_unstable_by_key(|(key, _)| *key);
         if changes.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::malformed("a state batch names a key twice; keep the last change of each key"));
@@ -237,8 +240,8 @@ impl Candidate {
     }
 }
 
-fn value_hashes(changes: &[(Hash, Option<Arc<[u8]>>)]) -> Vec<Option<Hash>> {
-    let hash = |(_, record): &(Hash, Option<Arc<[u8]>>)| record.as_ref().map(|record| sha256(record));
+fn value_hashes(changes: &[KeyedRecord]) -> Vec<Option<Hash>> {
+    let hash = |(_, record): &KeyedRecord| record.as_ref().map(|record| sha256(record));
     #[cfg(feature = "parallel")]
     if changes.len() > PARALLEL_RECORDS {
         use rayon::prelude::*;
@@ -273,9 +276,9 @@ impl Records {
     }
 
     /// Stores the new records where no reader finds them yet. Returns the changes by shard, and the slots in the order of `changes`.
-    fn reserve(self: &Arc<Records>, changes: Vec<(Hash, Option<Arc<[u8]>>)>) -> (Reserved, Vec<Option<Slot>>) {
+    fn reserve(self: &Arc<Records>, changes: Vec<KeyedRecord>) -> (Reserved, Vec<Option<Slot>>) {
         let mut slots = vec![None; changes.len()];
-        let mut order: Vec<(usize, u64, (Hash, Option<Arc<[u8]>>))> =
+        let mut order: Vec<(usize, u64, KeyedRecord)> =
             changes.into_iter().enumerate().map(|(place, change)| (place, self.table_hash(&change.0), change)).collect();
         order.sort_unstable_by_key(|(place, table_hash, _)| (shard_of(*table_hash), *place));
         let mut reserved = Reserved { records: self.clone(), changes: Vec::with_capacity(order.len()) };

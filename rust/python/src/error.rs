@@ -11,6 +11,7 @@ import_exception!(cityid.errors, MalformedInput);
 import_exception!(cityid.errors, ProofInvalid);
 import_exception!(cityid.errors, RuleViolation);
 import_exception!(cityid.errors, SignatureInvalid);
+import_exception!(cityid.errors, StorageError);
 
 /// The Python exception for an error of the core. Needs no attached interpreter: the exception is built when it is raised.
 pub fn to_py(error: Error) -> PyErr {

@@ -1,9 +1,43 @@
 //! `cityid._native`: the Python face of core and consensus. Borrow, detach, call, wrap; no logic of its own.
 use pyo3::prelude::*;
 
+mod answer;
+mod bytes;
+mod checkpoint;
+mod code;
+mod consensus;
 pub mod error;
+mod ledger;
+mod proofs;
+mod transaction;
+
+/// 32 bytes from the operating system, for hash tables and batch verification; never for keys.
+fn random_seed() -> PyResult<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| error::StorageError::new_err(format!("the operating system gives no random bytes: {error}; this process cannot go on")))?;
+    Ok(seed)
+}
 
 #[pymodule]
-fn _native(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+mod _native {
+    #[pymodule_export]
+    use super::answer::{verify, Answer, Genesis, Trust, Verdict};
+    #[pymodule_export]
+    use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
+    #[pymodule_export]
+    use super::code::{check_uscc, make_item_code, parse_many, Code, Members};
+    #[pymodule_export]
+    use super::consensus::{message_height, verify_certificate, Consensus};
+    #[pymodule_export]
+    use super::ledger::{Candidate, Commit, Ledger, Snapshot};
+    #[pymodule_export]
+    use super::proofs::{
+        leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures, verify_strict,
+        StateMap,
+    };
+    #[pymodule_export]
+    use super::transaction::{
+        build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,
+    };
 }

@@ -1,2 +1,568 @@
-//! The ledger: transactions, the distribution rule, speculative execution.
+//! The ledger: transactions in, blocks executed on the side, one of them committed, answers from what is committed.
+//!
+//! Pure and deterministic: what a block does follows from its header, its batches and the state before it. Execution changes nothing
+//! until [`Ledger::commit`]; several candidates of one height may stand beside each other, and dropping one frees it.
+//! Every method takes `&self`: the pool, the chain and the published block have locks of their own, so that verifying signatures,
+//! executing a block and answering do not wait for each other. The chain's lock is held to commit, never while executing.
+pub mod execute;
+mod items;
 pub mod operation;
+mod organisations;
+pub mod overlay;
+pub mod pool;
+mod ranges;
+mod status;
+pub mod transaction;
+mod verify;
+
+use crate::answer::{self, CertifiedHeader};
+use crate::block::{header_hash, Header, ValidatorSet};
+use crate::code::{City, Subject};
+use crate::error::Error;
+use crate::genesis::{Genesis, Parameters};
+use crate::hash::{Hash, Suite};
+use crate::index::{self, Snapshot, StateMap};
+use crate::log::{self, Log};
+use crate::record::path_of;
+use crate::signature::Verifier;
+use crate::vote::CommitCertificate;
+use crate::wire::{Decoder, Encoder};
+use execute::{execute, Executed};
+use overlay::{last_versions, Change};
+use pool::{Batch, Pool, Verified};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use transaction::{batch_digest, check_time, decode_batch, Transaction};
+
+/// What one committed height leaves for the store.
+#[derive(Debug)]
+pub struct Commit {
+    /// The height.
+    pub height: u64,
+    /// Every version written, in order: u16 key length, key, u32 record length, record.
+    pub changes: Vec<u8>,
+    /// Canonical array of receipts, in block order.
+    pub receipts: Vec<u8>,
+    /// Transactions in the block.
+    pub transactions: usize,
+    /// How many took effect.
+    pub committed: usize,
+    /// How many were refused by the rule.
+    pub rejected: usize,
+}
+
+/// An executed block that is neither committed nor dropped.
+pub struct Candidate {
+    /// The header that follows from the execution.
+    pub header: Header,
+    /// Its bytes.
+    pub header_bytes: Vec<u8>,
+    /// The log root after it: what consensus decides on (P33).
+    pub value: Hash,
+    /// Digests of its batches, in order.
+    pub digests: Vec<Hash>,
+    executed: Executed,
+    state: index::Candidate,
+}
+
+impl Candidate {
+    /// Transactions in the block.
+    pub fn transactions(&self) -> usize {
+        self.executed.ids.len()
+    }
+}
+
+/// A committed block as answers see it: state, header, log path and certificate belong together.
+pub struct Published {
+    /// The state after the block.
+    pub state: Arc<Snapshot>,
+    /// Header, log path, certificate; none at height 0, which has no certificate.
+    pub certified: Option<CertifiedHeader>,
+    /// Height of the block.
+    pub height: u64,
+    /// Time of the block, milliseconds since 1970 (UTC).
+    pub time_ms: u64,
+}
+
+/// Ids and receipts of one height within the replay window.
+struct Recent {
+    height: u64,
+    ids: Vec<Hash>,
+    receipts: Vec<Vec<u8>>,
+}
+
+/// The committed chain.
+struct Chain {
+    header: Header,
+    header_bytes: Vec<u8>,
+    log: Log,
+    recent: VecDeque<Recent>,
+    included: HashMap<Hash, (u64, u32)>,
+}
+
+/// Counts for metrics and tests.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Signatures verified, by whomever sent.
+    pub signatures: AtomicU64,
+    /// Batches taken in from peers.
+    pub batches: AtomicU64,
+    /// Transactions taken in, by clients and peers.
+    pub transactions: AtomicU64,
+    /// Transactions committed.
+    pub committed: AtomicU64,
+    /// Transactions refused by the rule.
+    pub rejected: AtomicU64,
+}
+
+/// See the head of the file.
+pub struct Ledger {
+    genesis: Genesis,
+    genesis_hash: Hash,
+    validators: ValidatorSet,
+    state: StateMap,
+    chain: RwLock<Chain>,
+    pool: Mutex<Pool>,
+    verifier: Mutex<Verifier>,
+    seed: [u8; 32],
+    draws: AtomicU64,
+    published: RwLock<Arc<Published>>,
+    /// For metrics and tests.
+    pub counters: Counters,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while a lock is held is a bug that the extension reports as fatal; what the lock guards is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    /// The ledger at height 0. `seed` is random, once per process; it guards hash tables and batch verification and reaches no output.
+    pub fn new(genesis: Genesis, seed: [u8; 32]) -> Result<Ledger, Error> {
+        let genesis_hash = genesis.hash();
+        let validators = genesis.validators()?;
+        let state = StateMap::new(u64::from_le_bytes(std::array::from_fn(|index| seed[index])));
+        let records = genesis.records().into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
+        let snapshot = state.commit(state.candidate(records)?)?;
+        let empty = log::root(&[]);
+        let header = Header {
+            genesis: genesis_hash,
+            height: 0,
+            time_ms: genesis.time_ms,
+            parent: [0; 32],
+            batches_root: empty,
+            transactions_root: empty,
+            receipts_root: empty,
+            state_root: snapshot.root(),
+            validators: validators.hash(),
+            next_validators: validators.hash(),
+            proposer: validators.members()[0].city,
+        };
+        let header_bytes = header.encode();
+        let mut log = Log::new();
+        log.append(log::leaf_hash(&header_bytes));
+        let published = Published { state: snapshot, certified: None, height: 0, time_ms: header.time_ms };
+        Ok(Ledger {
+            genesis,
+            genesis_hash,
+            validators,
+            state,
+            chain: RwLock::new(Chain { header, header_bytes, log, recent: VecDeque::new(), included: HashMap::new() }),
+            pool: Mutex::new(Pool::default()),
+            verifier: Mutex::new(Verifier::default()),
+            seed,
+            draws: AtomicU64::new(0),
+            published: RwLock::new(Arc::new(published)),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Limits and intervals.
+    pub fn parameters(&self) -> &Parameters {
+        &self.genesis.parameters
+    }
+
+    /// Who votes.
+    pub fn validators(&self) -> &ValidatorSet {
+        &self.validators
+    }
+
+    /// The last committed block, for answers.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn chain(&self) -> std::sync::RwLockReadGuard<'_, Chain> {
+        self.chain.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Height, time and bytes of the last committed header.
+    pub fn tip(&self) -> (Header, Vec<u8>) {
+        let chain = self.chain();
+        (chain.header.clone(), chain.header_bytes.clone())
+    }
+
+    /// Log root after the last committed header.
+    pub fn log_root(&self) -> Result<Hash, Error> {
+        let chain = self.chain();
+        chain.log.root_at(chain.log.size())
+    }
+
+    /// Log root after the first `size` headers.
+    pub fn log_root_at(&self, size: u64) -> Result<Hash, Error> {
+        self.chain().log.root_at(size)
+    }
+
+    /// Inclusion proof of the header of height `index` in the log of `size` headers.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
+        self.chain().log.inclusion(index, size)
+    }
+
+    /// Consistency proof between two sizes of the log.
+    pub fn consistency(&self, size1: u64, size2: u64) -> Result<Vec<Hash>, Error> {
+        self.chain().log.consistency(size1, size2)
+    }
+
+    // ------------------------------------------------------------------ blocks
+
+    /// Executes a block on the committed state.
+    ///
+    /// Errors: `Rule` with reason `invalid_block` when the header could never be valid (P34), `missing_batch` when a batch is not in the pool.
+    pub fn execute(&self, height: u64, time_ms: u64, proposer: City, digests: &[Hash]) -> Result<Candidate, Error> {
+        let batches = self.block_batches(digests)?;
+        let published = self.published();
+        let chain = self.chain();
+        if height != chain.header.height + 1 || published.height != chain.header.height {
+            return Err(invalid(format!("height {height} does not follow {}", chain.header.height)));
+        }
+        if time_ms <= chain.header.time_ms {
+            return Err(invalid(format!("time {time_ms} is not after the parent's {}", chain.header.time_ms)));
+        }
+        if !self.validators.members().iter().any(|member| member.city == proposer) {
+            return Err(invalid(format!("proposer {proposer} is no validator")));
+        }
+        let parameters = self.parameters();
+        let transactions = || batches.iter().flat_map(|batch| &batch.transactions);
+        for transaction in transactions() {
+            check_time(transaction.body.valid_until, height, parameters.window).map_err(|error| invalid(error.to_string()))?;
+        }
+        let executed = execute(&published.state, height, parameters, transactions(), |id| chain.included.contains_key(id));
+        let state = self.state.candidate(last_versions(&executed.changes))?;
+        let leaves = |items: &mut dyn Iterator<Item = &[u8]>| items.map(log::leaf_hash).collect::<Vec<_>>();
+        let header = Header {
+            genesis: self.genesis_hash,
+            height,
+            time_ms,
+            parent: header_hash(&chain.header_bytes),
+            batches_root: log::root(&leaves(&mut digests.iter().map(|digest| &digest[..]))),
+            transactions_root: log::root(&leaves(&mut executed.ids.iter().map(|id| &id[..]))),
+            receipts_root: log::root(&leaves(&mut executed.receipts.iter().map(Vec::as_slice))),
+            state_root: state.root(),
+            validators: self.validators.hash(),
+            next_validators: self.validators.hash(),
+            proposer,
+        };
+        let header_bytes = header.encode();
+        let value = chain.log.frontier_at(height)?.root_after(&log::leaf_hash(&header_bytes));
+        Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state })
+    }
+
+    fn block_batches(&self, digests: &[Hash]) -> Result<Vec<Arc<Batch>>, Error> {
+        let parameters = self.parameters();
+        if digests.len() as u64 > parameters.max_block_batches {
+            return Err(invalid(format!("{} batches, the limit is {}", digests.len(), parameters.max_block_batches)));
+        }
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        let mut batches = Vec::with_capacity(digests.len());
+        let pool = lock(&self.pool);
+        for digest in digests {
+            if !seen.insert(digest) {
+                return Err(invalid("a batch stands twice in the block".to_owned()));
+            }
+            let batch = pool.batch(digest).ok_or_else(|| Error::rule("missing_batch", "a batch of the block is not in the pool; fetch it and try again"))?;
+            bytes += batch.body.len() as u64;
+            batches.push(batch);
+        }
+        if bytes > parameters.max_block_bytes {
+            return Err(invalid(format!("{bytes} bytes of batches, the limit is {}", parameters.max_block_bytes)));
+        }
+        Ok(batches)
+    }
+
+    /// Executes what a proposed header claims and compares every field (P34).
+    pub fn validate(&self, header_bytes: &[u8], digests: &[Hash]) -> Result<Candidate, Error> {
+        let header = Header::decode(header_bytes)?;
+        let candidate = self.execute(header.height, header.time_ms, header.proposer, digests)?;
+        let ours = &candidate.header;
+        let fields = [
+            ("genesis hash", ours.genesis == header.genesis),
+            ("parent", ours.parent == header.parent),
+            ("batches root", ours.batches_root == header.batches_root),
+            ("transactions root", ours.transactions_root == header.transactions_root),
+            ("receipts root", ours.receipts_root == header.receipts_root),
+            ("state root", ours.state_root == header.state_root),
+            ("validators hash", ours.validators == header.validators),
+            ("next validators hash", ours.next_validators == header.next_validators),
+        ];
+        match fields.iter().find(|(_, equal)| !equal) {
+            Some((field, _)) => Err(invalid(format!("the {field} of height {} is not what execution gives", header.height))),
+            None => Ok(candidate),
+        }
+    }
+
+    /// Makes a candidate the committed block, with the certificate that decided it.
+    ///
+    /// The caller has verified the certificate's signatures; that it is for this height and value is checked here.
+    pub fn commit(&self, candidate: Candidate, certificate: &[u8]) -> Result<Commit, Error> {
+        let certificate = CommitCertificate::decode(certificate)?;
+        if certificate.height != candidate.header.height || certificate.value != candidate.value {
+            return Err(Error::Certificate(format!("the certificate is for another block than the candidate of height {}", candidate.header.height)));
+        }
+        let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
+        if candidate.header.height != chain.header.height + 1 {
+            return Err(invalid(format!("height {} does not follow {}", candidate.header.height, chain.header.height)));
+        }
+        let snapshot = self.state.commit(candidate.state)?;
+        let executed = candidate.executed;
+        let commit = Commit {
+            height: candidate.header.height,
+            changes: encode_changes(&executed.changes),
+            receipts: encode_receipts(&executed.receipts),
+            transactions: executed.ids.len(),
+            committed: executed.committed,
+            rejected: executed.rejected,
+        };
+        self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
+        self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
+        chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, self.parameters().window);
+        self.publish(&chain, snapshot, &certificate)?;
+        // The pool's lock is never taken under the chain's: admission takes them the other way round.
+        drop(chain);
+        let mut pool = lock(&self.pool);
+        for digest in &candidate.digests {
+            pool.remove(digest);
+        }
+        Ok(commit)
+    }
+
+    fn publish(&self, chain: &Chain, state: Arc<Snapshot>, certificate: &CommitCertificate) -> Result<(), Error> {
+        let height = chain.header.height;
+        let log_path = chain.log.inclusion(height, height + 1)?;
+        let certified = CertifiedHeader { header: chain.header_bytes.clone(), log_path, certificate: certificate.clone() };
+        let published = Published { state, certified: Some(certified), height, time_ms: chain.header.time_ms };
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
+        Ok(())
+    }
+
+    /// Restart: takes consecutive heights from the store without executing them, and compares the last header's state root.
+    ///
+    /// `changes` and `receipts` are what [`Ledger::commit`] gave for each height, `certificate` is the last height's.
+    pub fn replay(&self, headers: &[&[u8]], changes: &[&[u8]], receipts: &[&[u8]], certificate: &[u8]) -> Result<(), Error> {
+        if headers.is_empty() || headers.len() != changes.len() || headers.len() != receipts.len() {
+            return Err(Error::malformed("a replay needs a header, changes and receipts for every height"));
+        }
+        let certificate = CommitCertificate::decode(certificate)?;
+        let mut last: HashMap<&[u8], &[u8]> = HashMap::new();
+        for encoded in changes {
+            decode_changes(encoded, |key, record| {
+                last.insert(key, record);
+            })?;
+        }
+        let updates = last.into_iter().map(|(key, record)| (path_of(key), Some(record.into()))).collect();
+        let state = self.state.candidate(updates)?;
+        let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
+        let mut heights = Vec::with_capacity(headers.len());
+        let mut parent = (chain.header.height, header_hash(&chain.header_bytes));
+        for (bytes, receipts) in headers.iter().zip(receipts) {
+            let header = Header::decode(bytes)?;
+            if header.genesis != self.genesis_hash || header.height != parent.0 + 1 || header.parent != parent.1 {
+                return Err(invalid(format!("stored height {} does not follow {}; the store is damaged, restore it or sync again", header.height, parent.0)));
+            }
+            parent = (header.height, header_hash(bytes));
+            heights.push((header, decode_receipts(receipts)?));
+        }
+        let end = &heights[heights.len() - 1].0;
+        if end.state_root != state.root() || end.height != certificate.height {
+            return Err(invalid(format!("the stored records do not give the state root of height {}; the store is damaged, restore it or sync again", end.height)));
+        }
+        for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
+            chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
+        }
+        if chain.log.root_at(certificate.height + 1)? != certificate.value {
+            return Err(Error::Certificate(format!("the stored certificate of height {} is for other headers than the stored ones", certificate.height)));
+        }
+        let snapshot = self.state.commit(state)?;
+        self.publish(&chain, snapshot, &certificate)
+    }
+
+    // ------------------------------------------------------------------ reading
+
+    /// The answer about a subject from the last committed block.
+    pub fn answer(&self, subject: &Subject) -> Result<answer::Answer, Error> {
+        published_answer(&self.published(), subject)
+    }
+
+    /// Height and receipt of a transaction within the replay window.
+    pub fn receipt(&self, id: &Hash) -> Option<(u64, Vec<u8>)> {
+        let chain = self.chain();
+        let (height, index) = *chain.included.get(id)?;
+        let recent = chain.recent.iter().find(|recent| recent.height == height)?;
+        Some((height, recent.receipts.get(index as usize)?.clone()))
+    }
+
+    /// Inclusion proof of a receipt under its header's receipts root: (index, size, path).
+    pub fn receipt_proof(&self, id: &Hash) -> Option<(u64, u64, Vec<Hash>)> {
+        let chain = self.chain();
+        let (height, index) = *chain.included.get(id)?;
+        let recent = chain.recent.iter().find(|recent| recent.height == height)?;
+        let mut receipts = Log::new();
+        for receipt in &recent.receipts {
+            receipts.append(log::leaf_hash(receipt));
+        }
+        let size = recent.receipts.len() as u64;
+        Some((u64::from(index), size, receipts.inclusion(u64::from(index), size).ok()?))
+    }
+}
+
+/// The answer about a subject from one published block; none at height 0.
+pub fn published_answer(published: &Published, subject: &Subject) -> Result<answer::Answer, Error> {
+    match &published.certified {
+        Some(certified) => answer::build(subject, &*published.state, certified),
+        None => Err(Error::rule("not_ready", "no block has been certified yet; there are no answers at height 0, ask again after the first block")),
+    }
+}
+
+impl Chain {
+    fn append(&mut self, header: Header, bytes: Vec<u8>, ids: Vec<Hash>, receipts: Vec<Vec<u8>>, window: u64) {
+        let height = header.height;
+        self.log.append(log::leaf_hash(&bytes));
+        for (index, id) in ids.iter().enumerate() {
+            // The first inclusion is the one whose receipt counts; a duplicate keeps it.
+            self.included.entry(*id).or_insert((height, index as u32));
+        }
+        self.recent.push_back(Recent { height, ids, receipts });
+        while self.recent.front().is_some_and(|recent| recent.height + window <= height) {
+            if let Some(old) = self.recent.pop_front() {
+                for id in &old.ids {
+                    if self.included.get(id).is_some_and(|(included, _)| *included == old.height) {
+                        self.included.remove(id);
+                    }
+                }
+            }
+        }
+        self.header = header;
+        self.header_bytes = bytes;
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::rule("invalid_block", message)
+}
+
+fn encode_changes(changes: &[Change]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(changes.iter().map(|change| change.key.len() + change.record.len() + 6).sum());
+    for change in changes {
+        out.extend_from_slice(&(change.key.len() as u16).to_be_bytes());
+        out.extend_from_slice(&change.key);
+        out.extend_from_slice(&(change.record.len() as u32).to_be_bytes());
+        out.extend_from_slice(&change.record);
+    }
+    out
+}
+
+/// Calls `visit` with every (key, record) of the changes of a height, in order.
+pub fn decode_changes<'a>(mut data: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), Error> {
+    let damaged = || Error::malformed("stored changes that end too early; the store is damaged, restore it or sync again");
+    fn take<'b>(data: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = data.split_at_checked(count)?;
+        *data = rest;
+        Some(taken)
+    }
+    while !data.is_empty() {
+        let length = take(&mut data, 2).ok_or_else(damaged)?;
+        let key = take(&mut data, usize::from(u16::from_be_bytes([length[0], length[1]]))).ok_or_else(damaged)?;
+        let length = take(&mut data, 4).ok_or_else(damaged)?;
+        let record = take(&mut data, u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize).ok_or_else(damaged)?;
+        visit(key, record);
+    }
+    Ok(())
+}
+
+fn encode_receipts(receipts: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Encoder::with_capacity(receipts.iter().map(Vec::len).sum::<usize>() + 5);
+    out.array(receipts.len());
+    for receipt in receipts {
+        out.bytes(receipt);
+    }
+    out.finish()
+}
+
+fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
+    let mut decoder = Decoder::new(data);
+    let count = decoder.array(usize::MAX)?;
+    let mut ids = Vec::with_capacity(count);
+    let mut receipts = Vec::with_capacity(count);
+    for _ in 0..count {
+        let receipt = decoder.bytes(usize::MAX)?;
+        ids.push(Receipt::decode(receipt)?.id);
+        receipts.push(receipt.to_vec());
+    }
+    decoder.end()?;
+    Ok((ids, receipts))
+}
+
+/// What became of an included transaction (P32).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect; one output an operation.
+    Committed(Vec<execute::Output>),
+    /// The rule refused it: the reason code and the index of the operation.
+    Rejected(String, u64),
+    /// Its id had been included before.
+    Duplicate,
+}
+
+/// A receipt (P32).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Of which transaction.
+    pub id: Hash,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Receipt {
+    /// Reads a receipt.
+    pub fn decode(bytes: &[u8]) -> Result<Receipt, Error> {
+        let mut decoder = Decoder::new(bytes);
+        let parts = decoder.array(4)?;
+        let id = decoder.hash()?;
+        let outcome = match (decoder.uint()?, parts) {
+            (0, 3) => {
+                let count = decoder.array(usize::MAX)?;
+                let mut outputs = Vec::with_capacity(count);
+                for _ in 0..count {
+                    if decoder.null() {
+                        outputs.push(None);
+                    } else {
+                        decoder.array_of(2)?;
+                        outputs.push(Some((decoder.uint()?, decoder.uint()?)));
+                    }
+                }
+                Outcome::Committed(outputs)
+            }
+            (1, 4) => Outcome::Rejected(decoder.text(64)?.to_owned(), decoder.uint()?),
+            (2, 2) => Outcome::Duplicate,
+            _ => return Err(Error::malformed("a receipt of an unknown form; see docs/cityid.cddl")),
+        };
+        decoder.end()?;
+        Ok(Receipt { id, outcome })
+    }
+}

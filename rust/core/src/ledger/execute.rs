@@ -1,0 +1,191 @@
+//! Executing transactions in block order (P19, P20, P29): one receipt each, whatever happens.
+use super::operation::{Action, Holder, Operation};
+use super::overlay::{Change, Entry, Overlay};
+use super::transaction::Transaction;
+use super::{items, organisations, ranges, status};
+use crate::error::Error;
+use crate::genesis::Parameters;
+use crate::hash::Hash;
+use crate::index::Snapshot;
+use crate::record::{MapKey, Purpose, Status};
+use crate::wire::Encoder;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What an operation reports: a range that was assigned, or nothing.
+pub type Output = Option<(u64, u64)>;
+
+/// What the transactions of a block did.
+pub struct Executed {
+    /// Ids in block order, repeated ones included.
+    pub ids: Vec<Hash>,
+    /// Receipts in block order (P32).
+    pub receipts: Vec<Vec<u8>>,
+    /// Every version written, in order.
+    pub changes: Vec<Change>,
+    /// How many transactions took effect.
+    pub committed: usize,
+    /// How many were refused by the rule.
+    pub rejected: usize,
+}
+
+/// Executes transactions on a snapshot; `is_known` says whether an id was included within the window before this block.
+pub fn execute<'t>(
+    base: &Snapshot,
+    height: u64,
+    parameters: &Parameters,
+    transactions: impl Iterator<Item = &'t Transaction>,
+    is_known: impl Fn(&Hash) -> bool,
+) -> Executed {
+    let mut overlay = Overlay::new(base, height);
+    let mut seen = HashSet::new();
+    let mut executed = Executed { ids: Vec::new(), receipts: Vec::new(), changes: Vec::new(), committed: 0, rejected: 0 };
+    for transaction in transactions {
+        let id = &transaction.id;
+        executed.ids.push(*id);
+        if is_known(id) || !seen.insert(*id) {
+            executed.receipts.push(duplicate_receipt(id));
+            continue;
+        }
+        let mut context = Context { overlay: &mut overlay, parameters, signers: &transaction.body.signers };
+        match context.run_all(&transaction.body.operations) {
+            Ok(outputs) => {
+                overlay.keep();
+                executed.committed += 1;
+                executed.receipts.push(committed_receipt(id, &outputs));
+            }
+            Err((error, index)) => {
+                overlay.undo();
+                executed.rejected += 1;
+                executed.receipts.push(rejected_receipt(id, &error, index));
+            }
+        }
+    }
+    executed.changes = overlay.into_changes();
+    executed
+}
+
+fn committed_receipt(id: &Hash, outputs: &[Output]) -> Vec<u8> {
+    let mut out = Encoder::with_capacity(40 + outputs.len());
+    out.array(3).bytes(id).uint(0).array(outputs.len());
+    for output in outputs {
+        match output {
+            Some((base, size)) => out.array(2).uint(*base).uint(*size),
+            None => out.null(),
+        };
+    }
+    out.finish()
+}
+
+fn rejected_receipt(id: &Hash, error: &Error, index: usize) -> Vec<u8> {
+    let reason = match error {
+        Error::Rule { reason, .. } => reason,
+        // A record of the state that does not decode cannot be reached by any transaction: the state root would differ first.
+        _ => "damaged_state",
+    };
+    let mut out = Encoder::with_capacity(64);
+    out.array(4).bytes(id).uint(1).text(reason).uint(index as u64);
+    out.finish()
+}
+
+fn duplicate_receipt(id: &Hash) -> Vec<u8> {
+    let mut out = Encoder::with_capacity(40);
+    out.array(2).bytes(id).uint(2);
+    out.finish()
+}
+
+/// What an operation may see and change: the state of this moment, and who signed.
+pub struct Context<'o, 's, 't> {
+    /// The state of this moment.
+    pub overlay: &'o mut Overlay<'s>,
+    /// Limits.
+    pub parameters: &'o Parameters,
+    /// Who signed the transaction.
+    pub signers: &'t [[u8; 32]],
+}
+
+impl Context<'_, '_, '_> {
+    fn run_all(&mut self, operations: &[Operation]) -> Result<Vec<Output>, (Error, usize)> {
+        operations.iter().enumerate().map(|(index, operation)| self.run(&operation.action).map_err(|error| (error, index))).collect()
+    }
+
+    fn run(&mut self, action: &Action) -> Result<Output, Error> {
+        match action {
+            Action::AdmitOrganisation { city, org, name, quota, keys, commitments } => {
+                organisations::admit(self, &organisations::Admission { city: *city, org: *org, name, quota: *quota, keys, commitments })
+            }
+            Action::RotateKeys { subject, expected_version, add, remove } => organisations::rotate_keys(self, subject, *expected_version, add, remove),
+            Action::AllocateRange { holder, class, size } => ranges::allocate(self, holder, *class, *size),
+            Action::RegisterCategory { holder, category, name } => items::register_category(self, holder, category, name),
+            Action::RegisterItems { holder, category, items } => items::register(self, holder, category, items),
+            Action::UpdateItems { city, class, items } => items::update(self, *city, *class, items),
+            Action::SetStatus { target, expected_version, status } => status::set(self, target, *expected_version, *status),
+        }
+    }
+
+    /// The record of a city or organisation.
+    pub fn subject(&mut self, holder: &Holder) -> Result<Option<Arc<Entry>>, Error> {
+        match holder.org {
+            Some(org) => self.overlay.get(&MapKey::Organisation(holder.city, org)),
+            None => self.overlay.get(&MapKey::City(holder.city)),
+        }
+    }
+
+    /// Who decides for a city: itself, or the city that governance named.
+    pub fn administration(&mut self, city: &Holder) -> Result<Holder, Error> {
+        match self.overlay.get(&MapKey::City(city.city))? {
+            Some(entry) => Ok(Holder { city: entry.record.administered_by.unwrap_or(city.city), org: None }),
+            None => Err(Error::rule("unknown_city", format!("{} is no member city; check the six digits", city.city))),
+        }
+    }
+
+    /// Whether a transaction key of the subject signed (P29). Not whether the subject may act now: see [`Context::authorise`].
+    pub fn is_signed_by(&mut self, subject: &Holder) -> Result<bool, Error> {
+        let height = self.overlay.height();
+        let Some(entry) = self.subject(subject)? else { return Ok(false) };
+        let signed = entry.record.keys_for(Purpose::Transaction, height).any(|key| self.signers.binary_search(key).is_ok());
+        Ok(signed)
+    }
+
+    /// The worst status of the subject and of what it is part of (P13).
+    pub fn effective_status(&mut self, subject: &Holder) -> Result<Status, Error> {
+        let mut worst = Status::Active;
+        for key in [Some(MapKey::Network), Some(MapKey::City(subject.city)), subject.org.map(|org| MapKey::Organisation(subject.city, org))].into_iter().flatten() {
+            worst = worst.max(self.overlay.get(&key)?.map_or(Status::Retired, |entry| entry.record.status));
+        }
+        Ok(worst)
+    }
+
+    /// Demands a signature of the subject, and that it is active (P29).
+    pub fn authorise(&mut self, subject: &Holder) -> Result<(), Error> {
+        if !self.is_signed_by(subject)? {
+            return Err(Error::rule("not_authorised", format!("no transaction key of {} signed; sign with one of its present keys", subject.code())));
+        }
+        match self.effective_status(subject)? {
+            Status::Active => Ok(()),
+            status => Err(Error::rule("suspended", format!("{} is {}; it cannot act until it is active again", subject.code(), status.name()))),
+        }
+    }
+
+    /// Refuses more commitments or services than the network allows.
+    pub fn check_profile(&self, commitments: usize, services: usize) -> Result<(), Error> {
+        if commitments as u64 > self.parameters.max_commitments || services as u64 > self.parameters.max_services {
+            return Err(Error::rule(
+                "too_large",
+                format!(
+                    "{commitments} commitments and {services} services, the limits are {} and {}",
+                    self.parameters.max_commitments, self.parameters.max_services
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a version other than the one the submitter saw.
+pub fn check_version(entry: &Entry, expected: u64) -> Result<(), Error> {
+    if entry.record.version != expected {
+        return Err(Error::rule("stale_version", format!("the record has version {}, not {expected}; read it again and decide anew", entry.record.version)));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Suspending, reactivating and retiring (P13, P27).
+use super::execute::{check_version, Context, Output};
+use super::items::{holder_of, item};
+use super::operation::{Holder, Target};
+use super::overlay::Entry;
+use crate::code::{City, Class, Code, Serial};
+use crate::error::Error;
+use crate::record::{MapKey, Status};
+use std::sync::Arc;
+
+/// P27: sets the status of an organisation, a category, an item or a range.
+pub fn set(context: &mut Context<'_, '_, '_>, target: &Target, expected_version: u64, status: Status) -> Result<Output, Error> {
+    match target {
+        Target::Code(Code::City { city }) => {
+            Err(Error::rule("not_authorised", format!("the status of city {city} is decided by the member cities together, not by this operation")))
+        }
+        Target::Code(Code::Org { city, org }) => {
+            let subject = Holder { city: *city, org: Some(*org) };
+            let key = MapKey::Organisation(*city, *org);
+            let entry = existing(context, &key, &subject.code())?;
+            change(context, &key, &entry, None, *city, expected_version, status)
+        }
+        Target::Code(code @ Code::Category { city, org, category }) => {
+            let key = MapKey::Category(*city, *org, *category);
+            let entry = existing(context, &key, code)?;
+            change(context, &key, &entry, Some(Holder { city: *city, org: *org }), *city, expected_version, status)
+        }
+        Target::Code(code @ Code::Item { city, category, serial, .. }) => {
+            let (entry, registered) = item(context, *city, category.class, *serial)?;
+            if registered != *code {
+                return Err(Error::rule("unknown_code", format!("{code} is not registered; that serial belongs to {registered}")));
+            }
+            let holder = holder_of(&entry.record, &registered)?;
+            change(context, &MapKey::Item(*city, category.class, *serial), &entry, Some(holder), *city, expected_version, status)
+        }
+        Target::Code(code @ Code::Foreign(_)) => Err(Error::rule("unknown_code", format!("{code} is not a code of this network"))),
+        Target::Range { city, class, base, size } => set_range(context, *city, *class, *base, *size, expected_version, status),
+    }
+}
+
+fn set_range(
+    context: &mut Context<'_, '_, '_>,
+    city: City,
+    class: Class,
+    base: Serial,
+    size: u64,
+    expected_version: u64,
+    status: Status,
+) -> Result<Output, Error> {
+    let key = if size == 1_000_000 { MapKey::Million(city, class, base) } else { MapKey::Thousand(city, class, base) };
+    match context.overlay.get(&key)?.filter(|entry| entry.record.holder.is_some()) {
+        Some(entry) => change(context, &key, &entry, None, city, expected_version, status),
+        None => Err(Error::rule("unknown_code", format!("nobody holds the range of {size} from {base} of class {class} in {city}"))),
+    }
+}
+
+fn existing(context: &mut Context<'_, '_, '_>, key: &MapKey<'_>, code: &Code) -> Result<Arc<Entry>, Error> {
+    context.overlay.get(key)?.ok_or_else(|| Error::rule("unknown_code", format!("{code} is not registered")))
+}
+
+/// Changes a status on behalf of the city, or of the holder where there is one that may.
+fn change(
+    context: &mut Context<'_, '_, '_>,
+    key: &MapKey<'_>,
+    entry: &Entry,
+    holder: Option<Holder>,
+    city: City,
+    expected_version: u64,
+    status: Status,
+) -> Result<Output, Error> {
+    let administration = context.administration(&Holder { city, org: None })?;
+    let by_city = context.is_signed_by(&administration)?;
+    match holder {
+        Some(holder) if !by_city => context.authorise(&holder)?,
+        _ => context.authorise(&administration)?,
+    }
+    check_version(entry, expected_version)?;
+    let present = entry.record.status;
+    if !present.may_become(status) {
+        return Err(Error::rule("bad_transition", format!("from {} to {} is no move of the rule (P13)", present.name(), status.name())));
+    }
+    if entry.record.status_by_city && !by_city {
+        return Err(Error::rule("not_authorised", format!("the city made this record {}; only the city changes that", present.name())));
+    }
+    context.overlay.update(key, entry, |record| {
+        record.status = status;
+        record.status_by_city = by_city && status != Status::Active;
+    });
+    Ok(None)
+}

@@ -1,0 +1,198 @@
+//! Taking transactions and batches in: every signature is verified once, here, in batches, and never again.
+use super::*;
+use crate::hash::{tagged, Tag};
+use crate::signature::Item;
+use transaction::SignatureCheck;
+
+/// What became of a submitted transaction.
+#[derive(Debug)]
+pub struct Admission {
+    /// Its id.
+    pub id: Hash,
+    /// Why it was not taken in.
+    pub refused: Option<Error>,
+}
+
+impl Ledger {
+    fn fresh_seed(&self) -> [u8; 32] {
+        let draw = self.draws.fetch_add(1, Ordering::Relaxed);
+        tagged(Tag::Batch, Suite::Ed25519Sha256, &[&self.seed, &draw.to_be_bytes()])
+    }
+
+    /// Which of the checks fail, by position.
+    fn bad_signatures(&self, checks: &[SignatureCheck]) -> Result<Vec<u32>, Error> {
+        let items: Vec<Item<'_>> = checks.iter().map(|(key, message, signature)| Item { key, message, signature }).collect();
+        self.counters.signatures.fetch_add(items.len() as u64, Ordering::Relaxed);
+        match lock(&self.verifier).verify_batch(&items, self.fresh_seed()) {
+            Ok(()) => Ok(Vec::new()),
+            Err(Error::Signature(bad)) => Ok(bad),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Takes in a CBOR sequence of transactions from a client (P18).
+    ///
+    /// Errors: `Malformed` when the sequence stops parsing; nothing of it is taken in then. What is wrong with a single transaction
+    /// is in its [`Admission`]. One that waits or was included already is taken as sent again: not refused, and not queued twice.
+    pub fn admit(&self, sequence: &[u8]) -> Result<Vec<Admission>, Error> {
+        let mut decoder = Decoder::new(sequence);
+        let mut parsed = Vec::new();
+        while !decoder.is_at_end() {
+            let start = decoder.position();
+            let transaction = Transaction::decode_next(&mut decoder)?;
+            parsed.push(Verified { transaction, bytes: decoder.between(start, decoder.position()).to_vec() });
+        }
+        let next = self.published().height + 1;
+        let parameters = self.parameters();
+        let mut checks = Vec::new();
+        let mut owner = Vec::new();
+        let mut refused: Vec<Option<Error>> = Vec::with_capacity(parsed.len());
+        for (index, verified) in parsed.iter().enumerate() {
+            let transaction = &verified.transaction;
+            let verdict = transaction
+                .check_limits(verified.bytes.len(), &self.genesis_hash, parameters)
+                .and_then(|()| if self.is_included(&transaction.id) { Ok(()) } else { check_time(transaction.body.valid_until, next, parameters.window) });
+            if verdict.is_ok() {
+                transaction.signature_checks(&mut checks);
+                owner.resize(checks.len(), index);
+            }
+            refused.push(verdict.err());
+        }
+        for position in self.bad_signatures(&checks)? {
+            refused[owner[position as usize]] = Some(Error::rule("bad_signature", "a signature or a proof of possession does not verify; sign the id of this body with each signer's key"));
+        }
+        self.counters.transactions.fetch_add(parsed.len() as u64, Ordering::Relaxed);
+        let mut admissions = Vec::with_capacity(parsed.len());
+        let mut pool = lock(&self.pool);
+        for (verified, refused) in parsed.into_iter().zip(refused) {
+            let id = verified.transaction.id;
+            let refused = match refused {
+                Some(error) => Some(error),
+                None if self.is_included(&id) => None,
+                None => pool.push(verified).err(),
+            };
+            admissions.push(Admission { id, refused });
+        }
+        Ok(admissions)
+    }
+
+    /// Whether an id was included within the replay window.
+    pub fn is_included(&self, id: &Hash) -> bool {
+        self.chain().included.contains_key(id)
+    }
+
+    /// Takes in batches from peers; one result each. A batch is refused whole for one bad transaction: whoever made it had to check.
+    pub fn ingest(&self, bodies: &[&[u8]]) -> Vec<(Hash, Result<usize, Error>)> {
+        let mut checks = Vec::new();
+        let mut owner = Vec::new();
+        let mut results: Vec<(Hash, Result<Option<Vec<Transaction>>, Error>)> = Vec::with_capacity(bodies.len());
+        for (index, body) in bodies.iter().enumerate() {
+            let digest = batch_digest(body);
+            if lock(&self.pool).batch(&digest).is_some() {
+                results.push((digest, Ok(None)));
+                continue;
+            }
+            let transactions = self.parse_batch(body);
+            for transaction in transactions.iter().flatten() {
+                transaction.signature_checks(&mut checks);
+            }
+            owner.resize(checks.len(), index);
+            results.push((digest, transactions.map(Some)));
+        }
+        match self.bad_signatures(&checks) {
+            Ok(bad) => {
+                for position in bad {
+                    results[owner[position as usize]].1 =
+                        Err(Error::rule("bad_signature", "a batch with a signature that does not verify; its maker did not check it"));
+                }
+            }
+            Err(error) => results.iter_mut().for_each(|(_, result)| *result = Err(error.clone())),
+        }
+        let mut pool = lock(&self.pool);
+        results
+            .into_iter()
+            .zip(bodies)
+            .map(|((digest, parsed), body)| {
+                let outcome = parsed.and_then(|parsed| match parsed {
+                    None => Ok(pool.batch(&digest).map_or(0, |batch| batch.transactions.len())),
+                    Some(transactions) => {
+                        let count = transactions.len();
+                        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+                        self.counters.transactions.fetch_add(count as u64, Ordering::Relaxed);
+                        pool.insert(Arc::new(Batch::new(digest, body.to_vec(), transactions))).map(|()| count)
+                    }
+                });
+                (digest, outcome)
+            })
+            .collect()
+    }
+
+    fn parse_batch(&self, body: &[u8]) -> Result<Vec<Transaction>, Error> {
+        let parameters = self.parameters();
+        if body.len() as u64 > parameters.max_batch_bytes {
+            return Err(Error::rule("too_large", format!("a batch of {} bytes, the limit is {}", body.len(), parameters.max_batch_bytes)));
+        }
+        let limit = usize::try_from(parameters.max_batch_transactions).unwrap_or(usize::MAX);
+        decode_batch(body, limit)?
+            .into_iter()
+            .map(|(transaction, range)| transaction.check_limits(range.len(), &self.genesis_hash, parameters).map(|()| transaction))
+            .collect()
+    }
+
+    /// Transactions and bytes that wait to be sealed.
+    pub fn waiting(&self) -> (usize, usize) {
+        lock(&self.pool).waiting()
+    }
+
+    /// Makes a batch of the oldest waiting transactions, within the network's limits; none when nothing waits.
+    pub fn seal(&self, max_transactions: usize, max_bytes: usize) -> Option<Arc<Batch>> {
+        let parameters = self.parameters();
+        let limit = |asked: usize, limit: u64| asked.min(usize::try_from(limit).unwrap_or(usize::MAX));
+        lock(&self.pool).seal(limit(max_transactions, parameters.max_batch_transactions), limit(max_bytes, parameters.max_batch_bytes))
+    }
+
+    /// A batch of the pool.
+    pub fn batch(&self, digest: &Hash) -> Option<Arc<Batch>> {
+        lock(&self.pool).batch(digest)
+    }
+
+    /// Which batches are not in the pool.
+    pub fn missing(&self, digests: &[Hash]) -> Vec<Hash> {
+        let pool = lock(&self.pool);
+        digests.iter().filter(|digest| pool.batch(digest).is_none()).copied().collect()
+    }
+
+    /// Whether a batch of the pool may stand in a block of this height.
+    pub fn is_includable(&self, digest: &Hash, height: u64) -> bool {
+        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_includable(height, self.parameters().window))
+    }
+
+    /// Drops batches from the pool.
+    pub fn forget(&self, digests: &[Hash]) {
+        let mut pool = lock(&self.pool);
+        for digest in digests {
+            pool.remove(digest);
+        }
+    }
+
+    /// Drops a batch from the pool and queues those of its transactions anew that may still be included; how many.
+    pub fn reclaim(&self, digest: &Hash) -> usize {
+        let next = self.published().height + 1;
+        let mut pool = lock(&self.pool);
+        let Some(batch) = pool.remove(digest) else { return 0 };
+        let Ok(transactions) = decode_batch(&batch.body, usize::MAX) else { return 0 };
+        let mut queued = 0;
+        for (transaction, range) in transactions {
+            if check_time(transaction.body.valid_until, next, self.parameters().window).is_ok() && !self.is_included(&transaction.id) {
+                let bytes = batch.body[range].to_vec();
+                queued += usize::from(pool.push(Verified { transaction, bytes }).is_ok());
+            }
+        }
+        queued
+    }
+
+    /// Batches of the pool and their bytes.
+    pub fn pool_size(&self) -> (usize, usize) {
+        lock(&self.pool).size()
+    }
+}

@@ -1,1 +1,0 @@
-//! Ed25519 with ZIP-215 semantics: single and batch verification that agree on every input.

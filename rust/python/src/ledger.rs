@@ -1,0 +1,342 @@
+//! The ledger. Every call that verifies, executes, commits or proves releases the interpreter.
+use crate::answer::{Answer, Genesis};
+use crate::bytes::{digests, Bytes};
+use crate::error::{to_py, RuleViolation};
+use crate::random_seed;
+use cityid_core::answer;
+use cityid_core::code::{City, Subject};
+use cityid_core::error::Error;
+use cityid_core::hash::Hash;
+use cityid_core::ledger::{self, published_answer, Published, Receipt};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An executed block that is neither committed nor dropped.
+#[pyclass(frozen, module = "cityid._native")]
+pub struct Candidate {
+    header: Vec<u8>,
+    value: Hash,
+    state_root: Hash,
+    #[pyo3(get)]
+    height: u64,
+    #[pyo3(get)]
+    transactions: usize,
+    /// Taken by commit.
+    inner: Mutex<Option<ledger::Candidate>>,
+}
+
+impl Candidate {
+    fn new(inner: ledger::Candidate) -> Candidate {
+        Candidate {
+            header: inner.header_bytes.clone(),
+            value: inner.value,
+            state_root: inner.header.state_root,
+            height: inner.header.height,
+            transactions: inner.transactions(),
+            inner: Mutex::new(Some(inner)),
+        }
+    }
+}
+
+#[pymethods]
+impl Candidate {
+    #[getter]
+    fn header<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.header)
+    }
+
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.value)
+    }
+
+    #[getter]
+    fn state_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.state_root)
+    }
+}
+
+/// What one committed height leaves for the store, each as one buffer.
+#[pyclass(frozen, module = "cityid._native")]
+pub struct Commit(ledger::Commit);
+
+#[pymethods]
+impl Commit {
+    #[getter]
+    fn height(&self) -> u64 {
+        self.0.height
+    }
+
+    #[getter]
+    fn changes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.changes)
+    }
+
+    #[getter]
+    fn receipts<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.receipts)
+    }
+
+    #[getter]
+    fn transactions(&self) -> usize {
+        self.0.transactions
+    }
+
+    #[getter]
+    fn committed(&self) -> usize {
+        self.0.committed
+    }
+
+    #[getter]
+    fn rejected(&self) -> usize {
+        self.0.rejected
+    }
+}
+
+/// The ledger of one network.
+#[pyclass(frozen, module = "cityid")]
+pub struct Ledger(ledger::Ledger);
+
+fn reason(error: &Error) -> (String, String) {
+    match error {
+        Error::Rule { reason, message } => ((*reason).to_owned(), message.clone()),
+        other => ("malformed".to_owned(), other.to_string()),
+    }
+}
+
+fn bytes_list<'py>(py: Python<'py>, items: &[Hash]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, items.iter().map(|item| PyBytes::new(py, item)))
+}
+
+fn joined<'py>(py: Python<'py>, items: &[Hash]) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &items.concat())
+}
+
+#[pymethods]
+impl Ledger {
+    #[new]
+    fn new(genesis: &Genesis) -> PyResult<Ledger> {
+        ledger::Ledger::new(genesis.0.clone(), random_seed()?).map(Ledger).map_err(to_py)
+    }
+
+    #[getter]
+    fn height(&self) -> u64 {
+        self.0.published().height
+    }
+
+    #[getter]
+    fn time_ms(&self) -> u64 {
+        self.0.published().time_ms
+    }
+
+    #[getter]
+    fn header<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.tip().1)
+    }
+
+    #[getter]
+    fn state_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.published().state.root())
+    }
+
+    #[getter]
+    fn log_root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.log_root().map_err(to_py)?))
+    }
+
+    #[getter]
+    fn records(&self) -> u64 {
+        self.0.published().state.len()
+    }
+
+    // ---------------------------------------------------------------- transactions in
+
+    /// Takes in a CBOR sequence of transactions: (id, reason or None, message or None) each.
+    fn admit<'py>(&self, py: Python<'py>, transactions: Bytes) -> PyResult<Bound<'py, PyList>> {
+        let admissions = py.detach(|| self.0.admit(&transactions)).map_err(to_py)?;
+        let rows = PyList::empty(py);
+        for admission in admissions {
+            let refusal = admission.refused.as_ref().map(reason);
+            let (reason, message) = refusal.unzip();
+            rows.append((PyBytes::new(py, &admission.id), reason, message))?;
+        }
+        Ok(rows)
+    }
+
+    fn waiting(&self) -> (usize, usize) {
+        self.0.waiting()
+    }
+
+    /// (digest, batch body) of the oldest waiting transactions, or None; the batch is in the pool then.
+    fn seal<'py>(&self, py: Python<'py>, max_transactions: usize, max_bytes: usize) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let batch = py.detach(|| self.0.seal(max_transactions, max_bytes))?;
+        Some((PyBytes::new(py, &batch.digest), PyBytes::new(py, &batch.body)))
+    }
+
+    /// Batches from peers: (digest, transactions, error or None) each.
+    fn ingest<'py>(&self, py: Python<'py>, batches: Vec<Bytes>) -> PyResult<Bound<'py, PyList>> {
+        let results = py.detach(|| {
+            let bodies: Vec<&[u8]> = batches.iter().map(|batch| &batch[..]).collect();
+            self.0.ingest(&bodies)
+        });
+        let rows = PyList::empty(py);
+        for (digest, outcome) in results {
+            let (count, error) = match outcome {
+                Ok(count) => (count, None),
+                Err(error) => (0, Some(error.to_string())),
+            };
+            rows.append((PyBytes::new(py, &digest), count, error))?;
+        }
+        Ok(rows)
+    }
+
+    fn missing<'py>(&self, py: Python<'py>, digests: Bytes) -> PyResult<Bound<'py, PyList>> {
+        bytes_list(py, &self.0.missing(&self::digests(&digests)?))
+    }
+
+    fn batch<'py>(&self, py: Python<'py>, digest: Bytes) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(self.0.batch(&digest.fixed("a digest")?).map(|batch| PyBytes::new(py, &batch.body)))
+    }
+
+    fn includable(&self, digest: Bytes, height: u64) -> PyResult<bool> {
+        Ok(self.0.is_includable(&digest.fixed("a digest")?, height))
+    }
+
+    fn forget(&self, digests: Bytes) -> PyResult<()> {
+        self.0.forget(&self::digests(&digests)?);
+        Ok(())
+    }
+
+    fn reclaim(&self, py: Python<'_>, digest: Bytes) -> PyResult<usize> {
+        let digest = digest.fixed("a digest")?;
+        Ok(py.detach(|| self.0.reclaim(&digest)))
+    }
+
+    fn pool_size(&self) -> (usize, usize) {
+        self.0.pool_size()
+    }
+
+    // ---------------------------------------------------------------- blocks
+
+    fn execute(&self, py: Python<'_>, height: u64, time_ms: u64, proposer: &str, digests: Bytes) -> PyResult<Candidate> {
+        let proposer = City::parse(proposer).map_err(to_py)?;
+        let digests = self::digests(&digests)?;
+        py.detach(|| self.0.execute(height, time_ms, proposer, &digests)).map(Candidate::new).map_err(to_py)
+    }
+
+    /// Executes what a header claims and compares every field; RuleViolation (`invalid_block`) says which differs.
+    fn validate(&self, py: Python<'_>, header: Bytes, digests: Bytes) -> PyResult<Candidate> {
+        let digests = self::digests(&digests)?;
+        py.detach(|| self.0.validate(&header, &digests)).map(Candidate::new).map_err(to_py)
+    }
+
+    fn commit(&self, py: Python<'_>, candidate: &Candidate, certificate: Bytes) -> PyResult<Commit> {
+        let taken = candidate.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = taken.ok_or_else(|| RuleViolation::new_err(("stale_base", "this candidate was committed before; execute the block again")))?;
+        py.detach(|| self.0.commit(inner, &certificate)).map(Commit).map_err(to_py)
+    }
+
+    /// Restart: consecutive heights from the store; the last header's state root is compared with what the records give.
+    fn replay(&self, py: Python<'_>, headers: Vec<Bytes>, changes: Vec<Bytes>, receipts: Vec<Bytes>, certificate: Bytes) -> PyResult<()> {
+        fn slices(items: &[Bytes]) -> Vec<&[u8]> {
+            items.iter().map(|item| &item[..]).collect()
+        }
+        py.detach(|| self.0.replay(&slices(&headers), &slices(&changes), &slices(&receipts), &certificate)).map_err(to_py)
+    }
+
+    // ---------------------------------------------------------------- reading
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.published())
+    }
+
+    fn resolve(&self, py: Python<'_>, code: &str) -> PyResult<String> {
+        self.snapshot().resolve(py, code)
+    }
+
+    fn resolve_many(&self, py: Python<'_>, codes: Vec<String>) -> Vec<String> {
+        self.snapshot().resolve_many(py, codes)
+    }
+
+    fn answer(&self, py: Python<'_>, code: &str) -> PyResult<Answer> {
+        self.snapshot().answer(py, code)
+    }
+
+    /// (height, JSON receipt) of a transaction within the replay window.
+    fn receipt(&self, id: Bytes) -> PyResult<Option<(u64, String)>> {
+        let Some((height, receipt)) = self.0.receipt(&id.fixed("an id")?) else { return Ok(None) };
+        let receipt = Receipt::decode(&receipt).map_err(to_py)?;
+        Ok(Some((height, receipt.to_json(height).to_string())))
+    }
+
+    /// (receipt, index, size, path) for a proof under the receipts root of its header, within the replay window.
+    #[allow(clippy::type_complexity)]
+    fn receipt_proof<'py>(&self, py: Python<'py>, id: Bytes) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64, Bound<'py, PyList>)>> {
+        let id = id.fixed("an id")?;
+        match (self.0.receipt(&id), py.detach(|| self.0.receipt_proof(&id))) {
+            (Some((_, receipt)), Some((index, size, path))) => Ok(Some((PyBytes::new(py, &receipt), index, size, bytes_list(py, &path)?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// RFC 9162 inclusion path of the header of height `index` in the log of `size` headers: 32 bytes a hash.
+    fn inclusion<'py>(&self, py: Python<'py>, index: u64, size: u64) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(joined(py, &self.0.inclusion(index, size).map_err(to_py)?))
+    }
+
+    /// RFC 9162 consistency proof between two sizes of the log: 32 bytes a hash.
+    fn consistency<'py>(&self, py: Python<'py>, size1: u64, size2: u64) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(joined(py, &self.0.consistency(size1, size2).map_err(to_py)?))
+    }
+
+    fn log_root_at<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.log_root_at(size).map_err(to_py)?))
+    }
+
+    /// Counts since this ledger was made.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = &self.0.counters;
+        let counts = PyDict::new(py);
+        for (name, value) in [
+            ("verified_signatures", &counters.signatures),
+            ("batches", &counters.batches),
+            ("transactions", &counters.transactions),
+            ("committed", &counters.committed),
+            ("rejected", &counters.rejected),
+        ] {
+            counts.set_item(name, value.load(Ordering::Relaxed))?;
+        }
+        Ok(counts)
+    }
+}
+
+/// One committed block to read from, whatever is committed meanwhile.
+#[pyclass(frozen, module = "cityid._native")]
+pub struct Snapshot(Arc<Published>);
+
+#[pymethods]
+impl Snapshot {
+    #[getter]
+    fn height(&self) -> u64 {
+        self.0.height
+    }
+
+    /// What is known of a code, as JSON, without proof.
+    fn resolve(&self, py: Python<'_>, code: &str) -> PyResult<String> {
+        let subject = Subject::parse(code, None).map_err(to_py)?;
+        py.detach(|| answer::resolve_json(&subject, &self.0)).map_err(to_py)
+    }
+
+    /// The same for many codes; a row that is no code says so in its place.
+    fn resolve_many(&self, py: Python<'_>, codes: Vec<String>) -> Vec<String> {
+        py.detach(|| codes.iter().map(|code| answer::resolve_text(code, &self.0)).collect())
+    }
+
+    /// The answer about a code, with its proof.
+    fn answer(&self, py: Python<'_>, code: &str) -> PyResult<Answer> {
+        let subject = Subject::parse(code, None).map_err(to_py)?;
+        py.detach(|| published_answer(&self.0, &subject)).map(Answer).map_err(to_py)
+    }
+}
