@@ -21,7 +21,7 @@ from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned,
 from cityid.client.importing.rows import Columns, Reject, Row
 from cityid.client.operations import Item, Operation, allocate_range, register_items
 from cityid.client.replies import Receipt
-from cityid.errors import InputError, RuleViolation, Unavailable
+from cityid.errors import CityIDError, InputError, RuleViolation, Unavailable
 
 __all__ = ["Submitter", "Summary", "Target", "import_rows"]
 
@@ -195,19 +195,28 @@ class _Import:
         """Sends everything in batches, several at a time, each on disk before it leaves."""
         queue = deque(self._in_batches(disclosures))
 
+        failures: list[CityIDError] = []
+
         async def work() -> None:
             # Workers share one queue in one thread: whatever a refused batch gives back is at its head.
-            while queue:
-                part = queue.popleft()
-                new = [d for d in part if self.journal.disclosures.get(d.id) != d]
-                if new:
-                    self.journal.disclose(new)
-                batch = await self._plan(part)
-                queue.extendleft(reversed(await self._send(batch)))
+            try:
+                while queue:
+                    part = queue.popleft()
+                    new = [d for d in part if self.journal.disclosures.get(d.id) != d]
+                    if new:
+                        self.journal.disclose(new)
+                    batch = await self._plan(part)
+                    queue.extendleft(reversed(await self._send(batch)))
+            except CityIDError as error:
+                # The first failure ends all of them; what was on its way is in the journal.
+                failures.append(error)
+                nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(IN_FLIGHT, len(queue))):
                 nursery.start_soon(work)
+        if failures:
+            raise failures[0]
 
     async def _plan(self, part: Sequence[Disclosure]) -> Batch:
         operation = register_items(
