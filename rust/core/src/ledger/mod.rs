@@ -355,7 +355,7 @@ impl Ledger {
     fn publish(&self, chain: &Chain, state: Arc<Snapshot>, certificate: &CommitCertificate) -> Result<(), Error> {
         let height = chain.header.height;
         let log_path = chain.log.inclusion(height, height + 1)?;
-        let certified = CertifiedHeader { header: chain.header_bytes.clone(), log_path, certificate: certificate.clone() };
+        let certified = CertifiedHeader::from_certificate(chain.header_bytes.clone(), log_path, certificate);
         let published = Published { state, certified: Some(certified), height, time_ms: chain.header.time_ms };
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
         Ok(())
