@@ -92,7 +92,9 @@ impl SealedTable {
     pub fn prove(&self, index: u32, leaf: Option<Leaf>) -> Result<TableProof, Error> {
         check_index(self.depth(), index)?;
         if self.node(0, index) != leaf.as_ref().map(|leaf| leaf.hash(index)) {
-            return Err(Error::malformed(format!("the leaf given for index {index} is not the one of this table; the table file is damaged or of another version")));
+            return Err(Error::malformed(format!(
+                "the leaf given for index {index} is not the one of this table; the table file is damaged or of another version"
+            )));
         }
         let mut proof = TableProof { leaf, bitmap: 0, siblings: Vec::new() };
         for level in 0..self.levels.len() - 1 {

@@ -183,14 +183,9 @@ mod tests {
     #[test]
     fn proquints_are_those_of_the_article() {
         // The article's examples are IPv4 addresses: 127.0.0.1, 63.84.220.193 and 147.67.119.2.
-        for (bits, word) in [
-            (0x7f00, "lusab"),
-            (0x0001, "babad"),
-            (0x3f54, "gutih"),
-            (0xdcc1, "tugad"),
-            (0x9343, "natag"),
-            (0x7702, "lisaf"),
-        ] {
+        for (bits, word) in
+            [(0x7f00, "lusab"), (0x0001, "babad"), (0x3f54, "gutih"), (0xdcc1, "tugad"), (0x9343, "natag"), (0x7702, "lisaf")]
+        {
             assert_eq!(proquint(bits), word);
         }
     }

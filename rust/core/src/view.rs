@@ -1,12 +1,15 @@
 //! JSON views of records, headers, receipts and transactions, for people and tools. Nothing here is ever hashed or parsed back.
 //!
 //! Heights, versions and times are strings where they are 64-bit (JSON numbers lose precision above 2^53); bytes are hexadecimal.
+use crate::answer;
 use crate::block::Header;
+use crate::code::Subject;
+use crate::error::Error;
 use crate::hash::hex;
 use crate::ledger::operation::{commitments_json, services_json, Operation};
 use crate::ledger::transaction::Transaction;
-use crate::ledger::{Outcome, Receipt};
-use crate::record::{Children, Record};
+use crate::ledger::{Outcome, Published, Receipt};
+use crate::record::{Children, Record, Status};
 use serde_json::{json, Map, Value};
 
 impl Record {
@@ -127,11 +130,31 @@ impl Receipt {
         let (id, height) = (hex(&self.id), height.to_string());
         match &self.outcome {
             Outcome::Committed(outputs) => {
-                let outputs: Vec<Value> = outputs.iter().map(|output| output.map_or(Value::Null, |(base, size)| json!({"base": base, "size": size}))).collect();
+                let outputs: Vec<Value> =
+                    outputs.iter().map(|output| output.map_or(Value::Null, |(base, size)| json!({"base": base, "size": size}))).collect();
                 json!({"id": id, "height": height, "status": "committed", "outputs": outputs})
             }
-            Outcome::Rejected(reason, operation) => json!({"id": id, "height": height, "status": "rejected", "reason": reason, "operation": operation}),
+            Outcome::Rejected(reason, operation) => {
+                json!({"id": id, "height": height, "status": "rejected", "reason": reason, "operation": operation})
+            }
             Outcome::Duplicate => json!({"id": id, "height": height, "status": "duplicate"}),
         }
+    }
+}
+
+impl Published {
+    /// What this block says of a subject, without proof: verdict, effective status, record, height and time.
+    ///
+    /// Errors: `Rule` (`not_ready`) at height 0; [`Error::Code`] when a member city's code is mistyped.
+    pub fn resolve(&self, subject: &Subject) -> Result<Value, Error> {
+        if self.certified.is_none() {
+            return Err(Error::rule("not_ready", "no block has been certified yet; ask again after the first block"));
+        }
+        let found = answer::resolve(subject, &*self.state, &|_, _| None)?;
+        Ok(json!({
+            "subject": subject.to_string(), "verdict": found.verdict.name(), "status": found.status.map(Status::name), "code": found.code,
+            "height": self.height.to_string(), "as_of": self.time_ms.to_string(), "notes": found.notes,
+            "record": found.record.as_ref().map(Record::to_json),
+        }))
     }
 }

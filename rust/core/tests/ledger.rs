@@ -88,10 +88,14 @@ impl World {
     }
 
     fn certify(&self, candidate: &Candidate) -> Vec<u8> {
-        let certificate = CommitCertificate { height: candidate.header.height, round: 0, value: candidate.value, validators: 4, signatures: Vec::new() };
+        let certificate =
+            CommitCertificate { height: candidate.header.height, round: 0, value: candidate.value, validators: 4, signatures: Vec::new() };
         let message = certificate.sign_bytes(&self.genesis());
         let signatures = (0..3u16)
-            .map(|index| CommitSignature { index, signature: key(&format!("{}/consensus", CITIES[usize::from(index)].0)).sign(&message).to_bytes() })
+            .map(|index| CommitSignature {
+                index,
+                signature: key(&format!("{}/consensus", CITIES[usize::from(index)].0)).sign(&message).to_bytes(),
+            })
             .collect();
         CommitCertificate { signatures, ..certificate }.encode()
     }
@@ -153,7 +157,8 @@ impl World {
 
     fn admit_json(&self, org: &str, holder_key: &SigningKey, quota: u64) -> Value {
         let subject = Holder::parse(&format!("MA.156.130100.{org}")).unwrap();
-        let possession = holder_key.sign(&possession_message(&self.genesis(), &subject, Purpose::Transaction, &public(holder_key))).to_bytes();
+        let possession =
+            holder_key.sign(&possession_message(&self.genesis(), &subject, Purpose::Transaction, &public(holder_key))).to_bytes();
         json!([{"op": "admit_organisation", "city": "130100", "org": org, "name": "路灯管理处", "quota": quota,
             "keys": [{"purpose": "transaction", "key": hex(&public(holder_key)), "possession": hex(&possession)}], "commitments": {}}])
     }
@@ -218,7 +223,10 @@ fn a_city_admits_an_organisation_once_and_with_its_own_key() {
     unknown[0]["city"] = json!("990000");
     let (_, transaction) = world.signed(unknown, &[&city]);
     let admissions = world.ledger.admit(&transaction).unwrap();
-    assert!(matches!(admissions[0].refused, Some(Error::Rule { reason: "bad_signature", .. })), "the proof of possession is for another subject");
+    assert!(
+        matches!(admissions[0].refused, Some(Error::Rule { reason: "bad_signature", .. })),
+        "the proof of possession is for another subject"
+    );
 }
 
 #[test]
@@ -247,7 +255,11 @@ fn ranges_are_handed_out_in_block_order_without_overlap() {
     assert_eq!(bases, [0, 1000, 2000, 3000, 4000, 5000, 1_000_000, 6000]);
     world.refused(json!([allocate("A7K2", 1_000_000)]), &[&a], "over_quota");
     world.refused(json!([allocate("A7K2", 1000)]), &[&b], "not_authorised");
-    let holder = world.record(&MapKey::Thousand(City::parse("130100").unwrap(), cityid_core::code::Class::parse("010203").unwrap(), cityid_core::code::Serial::new(1000).unwrap()));
+    let holder = world.record(&MapKey::Thousand(
+        City::parse("130100").unwrap(),
+        cityid_core::code::Class::parse("010203").unwrap(),
+        cityid_core::code::Serial::new(1000).unwrap(),
+    ));
     assert_eq!(holder.holder.as_deref(), Some("MA.156.130100.B7K2"));
 }
 
@@ -274,7 +286,6 @@ fn items_are_registered_only_where_the_rule_allows() {
     world.refused(register(&[1000]), &[&org], "not_in_range");
     world.ok(register(&[0, 1, 999]), &[&org]);
     world.refused(register(&[1]), &[&org], "exists");
-
 }
 
 #[test]
@@ -294,7 +305,11 @@ fn versions_guard_updates_and_chain_by_hash() {
     world.ok(register(&[7]), &[&org]);
     world.refused(update(7, 2), &[&org], "stale_version");
     world.refused(update(8, 1), &[&org], "unknown_code");
-    let key = MapKey::Item(City::parse("130100").unwrap(), cityid_core::code::Class::parse("010203").unwrap(), cityid_core::code::Serial::new(7).unwrap());
+    let key = MapKey::Item(
+        City::parse("130100").unwrap(),
+        cityid_core::code::Class::parse("010203").unwrap(),
+        cityid_core::code::Serial::new(7).unwrap(),
+    );
     let first = world.record(&key);
     world.ok(json!([update(7, 1)[0], update(7, 2)[0]]), &[&org]);
     let third = world.record(&key);
@@ -325,9 +340,7 @@ fn status_moves_by_the_rule_and_what_the_city_suspends_only_the_city_reactivates
     world.ok(set_status("MA.156.130100.A7K2", 1, "suspended"), &[&city]);
     world.refused(register(&[8]), &[&org], "suspended");
     world.ok(set_status("MA.156.130100.A7K2", 2, "active"), &[&city]);
-    let range = |version: u64, status: &str| {
-        json!([{"op": "set_status", "range": {"city": "130100", "class": "010203", "base": 0, "size": 1000}, "expected_version": version, "status": status}])
-    };
+    let range = |version: u64, status: &str| json!([{"op": "set_status", "range": {"city": "130100", "class": "010203", "base": 0, "size": 1000}, "expected_version": version, "status": status}]);
     world.refused(range(1, "suspended"), &[&org], "not_authorised");
     world.ok(range(1, "suspended"), &[&city]);
     world.refused(register(&[8]), &[&org], "suspended");
@@ -349,7 +362,11 @@ fn keys_rotate_with_possession_and_never_move_to_another_subject() {
     world.ok(register(&[8]), &[&fresh]);
     world.refused(rotate(2, &add, vec![]), &[&fresh], "key_in_use");
     let consensus = hex(&public(&key("130100/consensus")));
-    world.refused(json!([{"op": "rotate_keys", "code": "MA.156.130100", "expected_version": 1, "add": [], "remove": [consensus]}]), &[&city], "bad_purpose");
+    world.refused(
+        json!([{"op": "rotate_keys", "code": "MA.156.130100", "expected_version": 1, "add": [], "remove": [consensus]}]),
+        &[&city],
+        "bad_purpose",
+    );
 }
 
 #[test]
@@ -434,7 +451,8 @@ fn candidates_do_not_disturb_each_other_or_the_committed_state() {
     let before = world.ledger.published();
     let (_, first) = world.signed(register(&[1]), &[&org]);
     let (_, second) = world.signed(register(&[2]), &[&org]);
-    let digests: Vec<Hash> = world.ledger.ingest(&[&assemble_batch(1, &first), &assemble_batch(1, &second)]).into_iter().map(|(digest, _)| digest).collect();
+    let digests: Vec<Hash> =
+        world.ledger.ingest(&[&assemble_batch(1, &first), &assemble_batch(1, &second)]).into_iter().map(|(digest, _)| digest).collect();
     let one = world.execute(&digests[..1]).unwrap();
     let two = world.execute(&digests[1..]).unwrap();
     let both = world.execute(&digests).unwrap();
@@ -469,7 +487,9 @@ fn validation_names_the_field_that_differs() {
         let mut header = candidate.header.clone();
         change(&mut header);
         match world.ledger.validate(&header.encode(), &[digest]) {
-            Err(Error::Rule { reason: "invalid_block", message }) => assert!(message.contains(&format!("the {field} of")), "{field}: {message}"),
+            Err(Error::Rule { reason: "invalid_block", message }) => {
+                assert!(message.contains(&format!("the {field} of")), "{field}: {message}")
+            }
             other => panic!("{field}: {:?}", other.err()),
         }
     }
@@ -485,7 +505,10 @@ fn validation_names_the_field_that_differs() {
     ] {
         assert!(matches!(world.ledger.execute(height, time, proposer, &digests), Err(Error::Rule { reason: "invalid_block", .. })));
     }
-    assert!(matches!(world.ledger.execute(tip.height + 1, tip.time_ms + 1, city, &[[9; 32]]), Err(Error::Rule { reason: "missing_batch", .. })));
+    assert!(matches!(
+        world.ledger.execute(tip.height + 1, tip.time_ms + 1, city, &[[9; 32]]),
+        Err(Error::Rule { reason: "missing_batch", .. })
+    ));
 }
 
 #[test]

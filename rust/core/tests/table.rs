@@ -48,7 +48,13 @@ const SPARSE: [u32; 7] = [0, 1, 2, 7, 500, 998, 999];
 #[test]
 fn roots_are_those_of_the_definition() {
     let some: Vec<u32> = (0..1_000).step_by(3).collect();
-    for (depth, indexes) in [(THOUSAND_DEPTH, &SPARSE[..]), (THOUSAND_DEPTH, &some), (THOUSAND_DEPTH, &[]), (MILLION_DEPTH, &SPARSE), (MILLION_DEPTH, &[999_999])] {
+    for (depth, indexes) in [
+        (THOUSAND_DEPTH, &SPARSE[..]),
+        (THOUSAND_DEPTH, &some),
+        (THOUSAND_DEPTH, &[]),
+        (MILLION_DEPTH, &SPARSE),
+        (MILLION_DEPTH, &[999_999]),
+    ] {
         let leaves: BTreeMap<u32, Leaf> = indexes.iter().map(|&index| (index, leaf(index))).collect();
         let table = build(depth, indexes);
         assert_eq!(table.root(), reference(&leaves, u32::from(depth), 0), "depth {depth}, {} leaves", indexes.len());

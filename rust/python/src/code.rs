@@ -127,7 +127,11 @@ impl Members {
 /// Parses many texts; a bad row gives an error text in its place, never an exception.
 #[pyfunction]
 #[pyo3(signature = (texts, members=None))]
-pub fn parse_many<'py>(py: Python<'py>, texts: Vec<String>, members: Option<&Members>) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+pub fn parse_many<'py>(
+    py: Python<'py>,
+    texts: Vec<String>,
+    members: Option<&Members>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let members = members.map(|members| &members.0);
     let parsed = py.detach(|| {
         let mut offsets = Vec::with_capacity(texts.len() + 1);

@@ -3,7 +3,6 @@ use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes};
 use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
-use cityid_core::answer;
 use cityid_core::code::{City, Subject};
 use cityid_core::error::Error;
 use cityid_core::hash::Hash;
@@ -234,7 +233,8 @@ impl Ledger {
 
     fn commit(&self, py: Python<'_>, candidate: &Candidate, certificate: Bytes) -> PyResult<Commit> {
         let taken = candidate.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let inner = taken.ok_or_else(|| RuleViolation::new_err(("stale_base", "this candidate was committed before; execute the block again")))?;
+        let inner =
+            taken.ok_or_else(|| RuleViolation::new_err(("stale_base", "this candidate was committed before; execute the block again")))?;
         py.detach(|| self.0.commit(inner, &certificate)).map(Commit).map_err(to_py)
     }
 
@@ -326,12 +326,18 @@ impl Snapshot {
     /// What is known of a code, as JSON, without proof.
     fn resolve(&self, py: Python<'_>, code: &str) -> PyResult<String> {
         let subject = Subject::parse(code, None).map_err(to_py)?;
-        py.detach(|| answer::resolve_json(&subject, &self.0)).map_err(to_py)
+        py.detach(|| self.0.resolve(&subject)).map(|value| value.to_string()).map_err(to_py)
     }
 
-    /// The same for many codes; a row that is no code says so in its place.
+    /// The same for many codes; a row that is no code has the verdict "INVALID" and an "error".
     fn resolve_many(&self, py: Python<'_>, codes: Vec<String>) -> Vec<String> {
-        py.detach(|| codes.iter().map(|code| answer::resolve_text(code, &self.0)).collect())
+        py.detach(|| {
+            let row = |code: &String| match Subject::parse(code, None).and_then(|subject| self.0.resolve(&subject)) {
+                Ok(value) => value.to_string(),
+                Err(error) => serde_json::json!({"subject": code, "verdict": "INVALID", "error": error.to_string()}).to_string(),
+            };
+            codes.iter().map(row).collect()
+        })
     }
 
     /// The answer about a code, with its proof.

@@ -14,8 +14,9 @@ mod transaction;
 /// 32 bytes from the operating system, for hash tables and batch verification; never for keys.
 fn random_seed() -> PyResult<[u8; 32]> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| error::StorageError::new_err(format!("the operating system gives no random bytes: {error}; this process cannot go on")))?;
+    getrandom::fill(&mut seed).map_err(|error| {
+        error::StorageError::new_err(format!("the operating system gives no random bytes: {error}; this process cannot go on"))
+    })?;
     Ok(seed)
 }
 
@@ -33,8 +34,8 @@ mod _native {
     use super::ledger::{Candidate, Commit, Ledger, Snapshot};
     #[pymodule_export]
     use super::proofs::{
-        leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures, verify_strict,
-        StateMap,
+        leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
+        verify_strict, StateMap,
     };
     #[pymodule_export]
     use super::transaction::{

@@ -34,7 +34,8 @@ fn hash_slices(data: &[u8], offsets: &[u8]) -> Result<Vec<u8>, Error> {
     if offsets.len() % 4 != 0 || offsets.is_empty() {
         return Err(Error::malformed(format!("{} bytes of offsets; give n + 1 unsigned 32-bit integers", offsets.len())));
     }
-    let offsets: Vec<usize> = offsets.chunks_exact(4).map(|chunk| u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]) as usize).collect();
+    let offsets: Vec<usize> =
+        offsets.chunks_exact(4).map(|chunk| u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]) as usize).collect();
     let mut digests = Vec::with_capacity((offsets.len() - 1) * 32);
     for pair in offsets.windows(2) {
         let slice = data.get(pair[0]..pair[1]).ok_or_else(|| Error::malformed("offsets that are not ascending, or beyond the data"))?;
@@ -75,7 +76,8 @@ pub fn verify_signatures(py: Python<'_>, public_keys: Vec<Bytes>, messages: Vec<
     let signatures: Vec<[u8; 64]> = signatures.iter().map(|signature| signature.fixed("a signature")).collect::<PyResult<_>>()?;
     let seed = random_seed()?;
     let outcome = py.detach(|| {
-        let items: Vec<Item<'_>> = keys.iter().zip(&messages).zip(&signatures).map(|((key, message), signature)| Item { key, message, signature }).collect();
+        let items: Vec<Item<'_>> =
+            keys.iter().zip(&messages).zip(&signatures).map(|((key, message), signature)| Item { key, message, signature }).collect();
         let mut verifier = VERIFIER.lock().unwrap_or_else(PoisonError::into_inner);
         verifier.get_or_insert_with(Verifier::default).verify_batch(&items, seed)
     });

@@ -61,16 +61,30 @@ pub fn transaction_json(transaction: Bytes) -> PyResult<String> {
 
 /// What the holder of a new key signs to show that it has the private half (P16).
 #[pyfunction]
-pub fn possession_message<'py>(py: Python<'py>, genesis_hash: Bytes, subject: &str, purpose: &str, public_key: Bytes) -> PyResult<Bound<'py, PyBytes>> {
+pub fn possession_message<'py>(
+    py: Python<'py>,
+    genesis_hash: Bytes,
+    subject: &str,
+    purpose: &str,
+    public_key: Bytes,
+) -> PyResult<Bound<'py, PyBytes>> {
     let subject = Holder::parse(subject).map_err(to_py)?;
     let purpose = Purpose::from_name(purpose).map_err(to_py)?;
-    let message = operation::possession_message(&genesis_hash.fixed("a genesis hash")?, &subject, purpose, &public_key.fixed("a public key")?);
+    let message =
+        operation::possession_message(&genesis_hash.fixed("a genesis hash")?, &subject, purpose, &public_key.fixed("a public key")?);
     Ok(PyBytes::new(py, &message))
 }
 
 /// Salted commitment to one attribute of a subject: 32 bytes. The salt has 16 bytes and is fresh for every attribute and version.
 #[pyfunction]
-pub fn commitment<'py>(py: Python<'py>, code: &str, attribute: &str, schema: &str, salt: Bytes, value: &str) -> PyResult<Bound<'py, PyBytes>> {
+pub fn commitment<'py>(
+    py: Python<'py>,
+    code: &str,
+    attribute: &str,
+    schema: &str,
+    salt: Bytes,
+    value: &str,
+) -> PyResult<Bound<'py, PyBytes>> {
     let salt = salt.fixed("a salt")?;
     Ok(PyBytes::new(py, &commitments::commitment(code, attribute, schema, &salt, value).map_err(to_py)?))
 }

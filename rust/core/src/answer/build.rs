@@ -68,7 +68,12 @@ pub fn build(subject: &Subject, reader: &impl StateReader, block: &CertifiedHead
 /// Builds the answer about a subject from the state of a certified header and the sealed tables at hand.
 ///
 /// Errors: as [`resolve`].
-pub fn build_with_tables(subject: &Subject, reader: &impl StateReader, block: &CertifiedHeader, tables: TableLookup<'_>) -> Result<Answer, Error> {
+pub fn build_with_tables(
+    subject: &Subject,
+    reader: &impl StateReader,
+    block: &CertifiedHeader,
+    tables: TableLookup<'_>,
+) -> Result<Answer, Error> {
     let (asked, collected, finding) = find(subject, reader, tables)?;
     let mut paths = finding.paths;
     paths.sort_unstable();

@@ -64,7 +64,8 @@ impl CertifiedHeader {
                 validators.quorum()
             )));
         }
-        let signatures = positions.iter().zip(&self.signatures).map(|(index, signature)| CommitSignature { index: *index, signature: *signature });
+        let signatures =
+            positions.iter().zip(&self.signatures).map(|(index, signature)| CommitSignature { index: *index, signature: *signature });
         // A set has at most MAX_VALIDATORS members, so its size fits.
         Ok(CommitCertificate { height, round: self.round, value, validators: total as u16, signatures: signatures.collect() })
     }
@@ -135,7 +136,8 @@ impl CertifiedHeader {
         fields.insert("header".to_owned(), text::encode(&self.header));
         fields.insert("log_path".to_owned(), text::encode(self.log_path.as_flattened()));
         let signatures = text::encode(self.signatures.as_flattened());
-        fields.insert("certificate".to_owned(), json!({"round": self.round, "bitmap": text::encode(&self.bitmap), "signatures": signatures}));
+        fields
+            .insert("certificate".to_owned(), json!({"round": self.round, "bitmap": text::encode(&self.bitmap), "signatures": signatures}));
         fields
     }
 

@@ -224,7 +224,9 @@ impl<'a> Chain<'a> {
                 }
                 Ok(())
             }
-            Asked::Mistyped { .. } => refuse("the subject fails only its check character, and its city is a member: it is mistyped, not foreign"),
+            Asked::Mistyped { .. } => {
+                refuse("the subject fails only its check character, and its city is a member: it is mistyped, not foreign")
+            }
             Asked::Code(Code::Item { .. } | Code::Foreign(_)) | Asked::Place(_) | Asked::Foreign(_) => match asked.place() {
                 Some(place) => self.item(asked, &place, table),
                 None => refuse("the subject names no place of an item"),
@@ -314,7 +316,9 @@ impl<'a> Chain<'a> {
                 }
                 Ok(entry.record.as_ref())
             }
-            Some((entry, _)) => refuse(format!("a record of kind {} stands where one of kind {} belongs", entry.kind.name(), wanted.name())),
+            Some((entry, _)) => {
+                refuse(format!("a record of kind {} stands where one of kind {} belongs", entry.kind.name(), wanted.name()))
+            }
             None => refuse(format!("the record of kind {} is missing", wanted.name())),
         }
     }
@@ -322,7 +326,9 @@ impl<'a> Chain<'a> {
     fn present(&mut self, key: &MapKey<'_>) -> Result<&'a Record, Error> {
         match self.next(key)? {
             Some(record) => Ok(record),
-            None => refuse(format!("the record of kind {} is shown as absent, and what is below it cannot be without it", key.kind().name())),
+            None => {
+                refuse(format!("the record of kind {} is shown as absent, and what is below it cannot be without it", key.kind().name()))
+            }
         }
     }
 

@@ -110,8 +110,11 @@ impl Answer {
 
     /// The JSON form.
     pub fn to_json(&self) -> String {
-        let records: Vec<Value> =
-            self.records.iter().map(|(kind, record)| json!({"kind": kind.name(), "record": text::encode_or_null(record.as_deref())})).collect();
+        let records: Vec<Value> = self
+            .records
+            .iter()
+            .map(|(kind, record)| json!({"kind": kind.name(), "record": text::encode_or_null(record.as_deref())}))
+            .collect();
         let mut fields = Map::new();
         fields.insert("cityid".to_owned(), json!("answer"));
         fields.insert("version".to_owned(), json!(1));
@@ -156,7 +159,9 @@ impl Answer {
             return Err(Error::malformed(format!("an answer with a record of more than {MAX_RECORD} bytes")));
         }
         if self.proof.ops.len() > MAX_PROOF_OPS || self.proof.hashes.len() > MAX_PROOF_HASHES * 32 {
-            return Err(Error::malformed(format!("a state proof of more than {MAX_PROOF_HASHES} hashes or {MAX_PROOF_OPS} bytes of steps")));
+            return Err(Error::malformed(format!(
+                "a state proof of more than {MAX_PROOF_HASHES} hashes or {MAX_PROOF_OPS} bytes of steps"
+            )));
         }
         self.block.check_limits()?;
         if let Some(table) = &self.table {

@@ -127,7 +127,11 @@ fn check_subject(answer: &Answer, options: &Options<'_>) -> Result<Asked, Error>
     if let Some(code) = options.code {
         let wanted = Asked::parse(code)?;
         if wanted != asked {
-            return Err(Error::proof(format!("this answer is about {}, and {} was asked; fetch the answer about that", asked.text(), wanted.text())));
+            return Err(Error::proof(format!(
+                "this answer is about {}, and {} was asked; fetch the answer about that",
+                asked.text(),
+                wanted.text()
+            )));
         }
     }
     Ok(asked)
@@ -147,7 +151,11 @@ fn check_trust(header: &Header, trust: &Trust, verdict: &mut Verdict) -> Result<
     if known {
         verdict.step(TRUST, true, format!("network {:?} and its {} cities", trust.name, trust.validators.len()));
     } else {
-        verdict.step(TRUST, false, format!("the answer is under another validator set than trust at height {}; update trust", trust.height));
+        verdict.step(
+            TRUST,
+            false,
+            format!("the answer is under another validator set than trust at height {}; update trust", trust.height),
+        );
     }
     Ok(known)
 }
@@ -207,7 +215,10 @@ fn check_age(header: &Header, options: &Options<'_>) -> Result<String, String> {
     }
     let Some(now) = options.now_ms else { return Ok("not checked: no time was given".to_owned()) };
     if header.time_ms > now.saturating_add(MAX_AHEAD_MS) {
-        return Err(format!("the header is {} s ahead of this clock; set the clock, or ask another gateway", (header.time_ms - now) / 1_000));
+        return Err(format!(
+            "the header is {} s ahead of this clock; set the clock, or ask another gateway",
+            (header.time_ms - now) / 1_000
+        ));
     }
     let age = now.saturating_sub(header.time_ms);
     let most = options.max_age_ms.unwrap_or(MAX_AGE_MS);

@@ -114,7 +114,9 @@ impl Context<'_, '_, '_> {
             Action::AdmitOrganisation { city, org, name, quota, keys, commitments } => {
                 organisations::admit(self, &organisations::Admission { city: *city, org: *org, name, quota: *quota, keys, commitments })
             }
-            Action::RotateKeys { subject, expected_version, add, remove } => organisations::rotate_keys(self, subject, *expected_version, add, remove),
+            Action::RotateKeys { subject, expected_version, add, remove } => {
+                organisations::rotate_keys(self, subject, *expected_version, add, remove)
+            }
             Action::AllocateRange { holder, class, size } => ranges::allocate(self, holder, *class, *size),
             Action::RegisterCategory { holder, category, name } => items::register_category(self, holder, category, name),
             Action::RegisterItems { holder, category, items } => items::register(self, holder, category, items),
@@ -150,7 +152,10 @@ impl Context<'_, '_, '_> {
     /// The worst status of the subject and of what it is part of (P13).
     pub fn effective_status(&mut self, subject: &Holder) -> Result<Status, Error> {
         let mut worst = Status::Active;
-        for key in [Some(MapKey::Network), Some(MapKey::City(subject.city)), subject.org.map(|org| MapKey::Organisation(subject.city, org))].into_iter().flatten() {
+        for key in [Some(MapKey::Network), Some(MapKey::City(subject.city)), subject.org.map(|org| MapKey::Organisation(subject.city, org))]
+            .into_iter()
+            .flatten()
+        {
             worst = worst.max(self.overlay.get(&key)?.map_or(Status::Retired, |entry| entry.record.status));
         }
         Ok(worst)
@@ -159,11 +164,16 @@ impl Context<'_, '_, '_> {
     /// Demands a signature of the subject, and that it is active (P29).
     pub fn authorise(&mut self, subject: &Holder) -> Result<(), Error> {
         if !self.is_signed_by(subject)? {
-            return Err(Error::rule("not_authorised", format!("no transaction key of {} signed; sign with one of its present keys", subject.code())));
+            return Err(Error::rule(
+                "not_authorised",
+                format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
+            ));
         }
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
-            status => Err(Error::rule("suspended", format!("{} is {}; it cannot act until it is active again", subject.code(), status.name()))),
+            status => {
+                Err(Error::rule("suspended", format!("{} is {}; it cannot act until it is active again", subject.code(), status.name())))
+            }
         }
     }
 
@@ -185,7 +195,10 @@ impl Context<'_, '_, '_> {
 /// Refuses a version other than the one the submitter saw.
 pub fn check_version(entry: &Entry, expected: u64) -> Result<(), Error> {
     if entry.record.version != expected {
-        return Err(Error::rule("stale_version", format!("the record has version {}, not {expected}; read it again and decide anew", entry.record.version)));
+        return Err(Error::rule(
+            "stale_version",
+            format!("the record has version {}, not {expected}; read it again and decide anew", entry.record.version),
+        ));
     }
     Ok(())
 }

@@ -28,7 +28,9 @@ pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, cat
 pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &Category, items: &[NewItem]) -> Result<Output, Error> {
     context.authorise(holder)?;
     match context.overlay.get(&MapKey::Category(holder.city, holder.org, *category))? {
-        None => return Err(Error::rule("no_category", format!("{}/{category} is not registered; register the category first", holder.code()))),
+        None => {
+            return Err(Error::rule("no_category", format!("{}/{category} is not registered; register the category first", holder.code())))
+        }
         Some(entry) if entry.record.status != Status::Active => {
             return Err(Error::rule("suspended", format!("{}/{category} is {}", holder.code(), entry.record.status.name())));
         }
@@ -45,7 +47,10 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
         context.check_profile(item.commitments.len(), item.services.len())?;
         let key = MapKey::Item(holder.city, category.class, item.serial);
         if context.overlay.contains(&key) {
-            return Err(Error::rule("exists", format!("serial {} of class {} is registered already; update it, or take another serial", item.serial, category.class)));
+            return Err(Error::rule(
+                "exists",
+                format!("serial {} of class {} is registered already; update it, or take another serial", item.serial, category.class),
+            ));
         }
         let code = Code::Item { city: holder.city, org: holder.org, category: *category, serial: item.serial };
         let mut record = Record::new(Kind::Item, height);
@@ -59,9 +64,13 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
 }
 
 fn check_range(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, serial: Serial) -> Result<(), Error> {
-    let held = range_of(context, holder.city, class, serial)?.filter(|range| range.record.holder.as_deref() == Some(holder.code().text().as_str()));
+    let held = range_of(context, holder.city, class, serial)?
+        .filter(|range| range.record.holder.as_deref() == Some(holder.code().text().as_str()));
     let Some(range) = held else {
-        return Err(Error::rule("not_in_range", format!("serial {serial} of class {class} is in no range of {}; allocate a range and use its serials", holder.code())));
+        return Err(Error::rule(
+            "not_in_range",
+            format!("serial {serial} of class {class} is in no range of {}; allocate a range and use its serials", holder.code()),
+        ));
     };
     if range.record.children == Children::Table {
         return Err(Error::rule("sealed", format!("the range of serial {serial} is sealed; change an item of it by an override")));

@@ -286,7 +286,9 @@ impl Ledger {
             if !seen.insert(digest) {
                 return Err(invalid("a batch stands twice in the block".to_owned()));
             }
-            let batch = pool.batch(digest).ok_or_else(|| Error::rule("missing_batch", "a batch of the block is not in the pool; fetch it and try again"))?;
+            let batch = pool
+                .batch(digest)
+                .ok_or_else(|| Error::rule("missing_batch", "a batch of the block is not in the pool; fetch it and try again"))?;
             bytes += batch.body.len() as u64;
             batches.push(batch);
         }
@@ -323,7 +325,10 @@ impl Ledger {
     pub fn commit(&self, candidate: Candidate, certificate: &[u8]) -> Result<Commit, Error> {
         let certificate = CommitCertificate::decode(certificate)?;
         if certificate.height != candidate.header.height || certificate.value != candidate.value {
-            return Err(Error::Certificate(format!("the certificate is for another block than the candidate of height {}", candidate.header.height)));
+            return Err(Error::Certificate(format!(
+                "the certificate is for another block than the candidate of height {}",
+                candidate.header.height
+            )));
         }
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
         if candidate.header.height != chain.header.height + 1 {
@@ -383,20 +388,29 @@ impl Ledger {
         for (bytes, receipts) in headers.iter().zip(receipts) {
             let header = Header::decode(bytes)?;
             if header.genesis != self.genesis_hash || header.height != parent.0 + 1 || header.parent != parent.1 {
-                return Err(invalid(format!("stored height {} does not follow {}; the store is damaged, restore it or sync again", header.height, parent.0)));
+                return Err(invalid(format!(
+                    "stored height {} does not follow {}; the store is damaged, restore it or sync again",
+                    header.height, parent.0
+                )));
             }
             parent = (header.height, header_hash(bytes));
             heights.push((header, decode_receipts(receipts)?));
         }
         let end = &heights[heights.len() - 1].0;
         if end.state_root != state.root() || end.height != certificate.height {
-            return Err(invalid(format!("the stored records do not give the state root of height {}; the store is damaged, restore it or sync again", end.height)));
+            return Err(invalid(format!(
+                "the stored records do not give the state root of height {}; the store is damaged, restore it or sync again",
+                end.height
+            )));
         }
         for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
         }
         if chain.log.root_at(certificate.height + 1)? != certificate.value {
-            return Err(Error::Certificate(format!("the stored certificate of height {} is for other headers than the stored ones", certificate.height)));
+            return Err(Error::Certificate(format!(
+                "the stored certificate of height {} is for other headers than the stored ones",
+                certificate.height
+            )));
         }
         let snapshot = self.state.commit(state)?;
         self.publish(&chain, snapshot, &certificate)
@@ -435,7 +449,10 @@ impl Ledger {
 pub fn published_answer(published: &Published, subject: &Subject) -> Result<answer::Answer, Error> {
     match &published.certified {
         Some(certified) => answer::build(subject, &*published.state, certified),
-        None => Err(Error::rule("not_ready", "no block has been certified yet; there are no answers at height 0, ask again after the first block")),
+        None => Err(Error::rule(
+            "not_ready",
+            "no block has been certified yet; there are no answers at height 0, ask again after the first block",
+        )),
     }
 }
 

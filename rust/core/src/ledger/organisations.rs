@@ -46,9 +46,17 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
 }
 
 /// P28: a subject replaces transaction keys of its own.
-pub fn rotate_keys(context: &mut Context<'_, '_, '_>, subject: &Holder, expected_version: u64, add: &[KeyProof], remove: &[[u8; 32]]) -> Result<Output, Error> {
+pub fn rotate_keys(
+    context: &mut Context<'_, '_, '_>,
+    subject: &Holder,
+    expected_version: u64,
+    add: &[KeyProof],
+    remove: &[[u8; 32]],
+) -> Result<Output, Error> {
     context.authorise(subject)?;
-    let Some(entry) = context.subject(subject)? else { return Err(Error::rule("unknown_code", format!("{} has no record", subject.code()))) };
+    let Some(entry) = context.subject(subject)? else {
+        return Err(Error::rule("unknown_code", format!("{} has no record", subject.code())));
+    };
     check_version(&entry, expected_version)?;
     let mut keys = entry.record.keys.clone();
     for old in remove {
@@ -93,7 +101,10 @@ fn register_keys(context: &mut Context<'_, '_, '_>, subject: &Holder, proofs: &[
             .map_err(|_| Error::rule("bad_key", format!("key {} is of small order or not canonical; make a new one", hex(&proof.key))))?;
         let key = MapKey::Key(&proof.key);
         if context.overlay.contains(&key) {
-            return Err(Error::rule("key_in_use", format!("key {} belongs to a subject already; every key is registered once, make a new one", hex(&proof.key))));
+            return Err(Error::rule(
+                "key_in_use",
+                format!("key {} belongs to a subject already; every key is registered once, make a new one", hex(&proof.key)),
+            ));
         }
         let mut register = Record::new(Kind::Key, height);
         register.holder = Some(subject.code().text());

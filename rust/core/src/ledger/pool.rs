@@ -81,7 +81,10 @@ impl Pool {
     /// Queues a verified transaction; one that waits already stays where it is.
     pub fn push(&mut self, verified: Verified) -> Result<(), Error> {
         if self.waiting_bytes + verified.bytes.len() > MAX_WAITING_BYTES {
-            return Err(Error::rule("overloaded", format!("{MAX_WAITING_BYTES} bytes of transactions wait already; send it again in a moment")));
+            return Err(Error::rule(
+                "overloaded",
+                format!("{MAX_WAITING_BYTES} bytes of transactions wait already; send it again in a moment"),
+            ));
         }
         if self.waiting_ids.insert(verified.transaction.id) {
             self.waiting_bytes += verified.bytes.len();
@@ -125,7 +128,10 @@ impl Pool {
     /// Takes in a verified batch; one that is there already stays.
     pub fn insert(&mut self, batch: Arc<Batch>) -> Result<(), Error> {
         if self.batch_bytes + batch.body.len() > MAX_POOL_BYTES && !self.batches.contains_key(&batch.digest) {
-            return Err(Error::rule("overloaded", format!("the pool holds {MAX_POOL_BYTES} bytes of batches already; send it again later")));
+            return Err(Error::rule(
+                "overloaded",
+                format!("the pool holds {MAX_POOL_BYTES} bytes of batches already; send it again later"),
+            ));
         }
         self.store(batch);
         Ok(())

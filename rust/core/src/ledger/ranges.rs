@@ -81,7 +81,10 @@ fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class
     let held = entry.as_ref().and_then(|entry| entry.record.serials).unwrap_or(0);
     let wanted = held.saturating_add(size);
     if wanted > quota {
-        return Err(Error::rule("over_quota", format!("{} holds {held} serials of class {class} and may hold {quota}; ask its city for more", holder.code())));
+        return Err(Error::rule(
+            "over_quota",
+            format!("{} holds {held} serials of class {class} and may hold {quota}; ask its city for more", holder.code()),
+        ));
     }
     match &entry {
         Some(entry) => context.overlay.update(&key, entry, |record| record.serials = Some(wanted)),

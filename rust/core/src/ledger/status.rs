@@ -11,9 +11,10 @@ use std::sync::Arc;
 /// P27: sets the status of an organisation, a category, an item or a range.
 pub fn set(context: &mut Context<'_, '_, '_>, target: &Target, expected_version: u64, status: Status) -> Result<Output, Error> {
     match target {
-        Target::Code(Code::City { city }) => {
-            Err(Error::rule("not_authorised", format!("the status of city {city} is decided by the member cities together, not by this operation")))
-        }
+        Target::Code(Code::City { city }) => Err(Error::rule(
+            "not_authorised",
+            format!("the status of city {city} is decided by the member cities together, not by this operation"),
+        )),
         Target::Code(Code::Org { city, org }) => {
             let subject = Holder { city: *city, org: Some(*org) };
             let key = MapKey::Organisation(*city, *org);

@@ -49,9 +49,13 @@ impl Ledger {
         let mut refused: Vec<Option<Error>> = Vec::with_capacity(parsed.len());
         for (index, verified) in parsed.iter().enumerate() {
             let transaction = &verified.transaction;
-            let verdict = transaction
-                .check_limits(verified.bytes.len(), &self.genesis_hash, parameters)
-                .and_then(|()| if self.is_included(&transaction.id) { Ok(()) } else { check_time(transaction.body.valid_until, next, parameters.window) });
+            let verdict = transaction.check_limits(verified.bytes.len(), &self.genesis_hash, parameters).and_then(|()| {
+                if self.is_included(&transaction.id) {
+                    Ok(())
+                } else {
+                    check_time(transaction.body.valid_until, next, parameters.window)
+                }
+            });
             if verdict.is_ok() {
                 transaction.signature_checks(&mut checks);
                 owner.resize(checks.len(), index);
@@ -59,7 +63,10 @@ impl Ledger {
             refused.push(verdict.err());
         }
         for position in self.bad_signatures(&checks)? {
-            refused[owner[position as usize]] = Some(Error::rule("bad_signature", "a signature or a proof of possession does not verify; sign the id of this body with each signer's key"));
+            refused[owner[position as usize]] = Some(Error::rule(
+                "bad_signature",
+                "a signature or a proof of possession does not verify; sign the id of this body with each signer's key",
+            ));
         }
         self.counters.transactions.fetch_add(parsed.len() as u64, Ordering::Relaxed);
         let mut admissions = Vec::with_capacity(parsed.len());

@@ -1,0 +1,338 @@
+//! Genesis, trust, answers and their verifier.
+use crate::bytes::Bytes;
+use crate::error::{to_py, MalformedInput};
+use cityid_core::answer::{self, CertifiedHeader, Options};
+use cityid_core::block::Header;
+use cityid_core::code::City;
+use cityid_core::genesis::{self, Parameters};
+use cityid_core::record::Status;
+use cityid_core::trust;
+use cityid_core::vote::CommitCertificate;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::bytes::digests;
+
+/// The first state of a network.
+#[pyclass(frozen, module = "cityid")]
+pub struct Genesis(pub genesis::Genesis);
+
+#[pymethods]
+impl Genesis {
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Genesis> {
+        genesis::Genesis::from_json(text).map(Genesis).map_err(to_py)
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    #[getter]
+    fn hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.hash())
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn test(&self) -> bool {
+        self.0.test
+    }
+
+    #[getter]
+    fn time_ms(&self) -> u64 {
+        self.0.time_ms
+    }
+
+    /// Six digits each, ascending: the validators in their order.
+    #[getter]
+    fn cities(&self) -> Vec<String> {
+        self.0.cities.iter().map(|city| city.city.as_str().to_owned()).collect()
+    }
+
+    /// Limits and intervals by name (docs/protocol.md, P6).
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let parameters = PyDict::new(py);
+        for ((name, ..), value) in Parameters::NAMES.iter().zip(self.0.parameters.values()) {
+            parameters.set_item(name, value)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Name and public keys of a founding city; CodeError when it is none.
+    fn city<'py>(&self, py: Python<'py>, city: &str) -> PyResult<Bound<'py, PyDict>> {
+        let wanted = City::parse(city).map_err(to_py)?;
+        let founding = self.0.cities.iter().find(|founding| founding.city == wanted);
+        let founding = founding.ok_or_else(|| crate::error::CodeError::new_err(format!("{city} is no city of this genesis")))?;
+        let entry = PyDict::new(py);
+        entry.set_item("city", city)?;
+        entry.set_item("name", &founding.name)?;
+        entry.set_item("consensus", PyBytes::new(py, &founding.consensus))?;
+        entry.set_item("checkpoint", PyBytes::new(py, &founding.checkpoint))?;
+        entry.set_item("tls", PyBytes::new(py, &founding.tls))?;
+        let transaction: Vec<_> = founding.transaction.iter().map(|key| PyBytes::new(py, key)).collect();
+        entry.set_item("transaction", transaction)?;
+        Ok(entry)
+    }
+}
+
+/// Genesis hash, validator set, height, time: all that a verifier believes.
+#[pyclass(frozen, module = "cityid")]
+pub struct Trust(pub trust::Trust);
+
+#[pymethods]
+impl Trust {
+    /// Reads a trust file or a genesis file.
+    #[staticmethod]
+    fn load(path: std::path::PathBuf) -> PyResult<Trust> {
+        // The size is checked before the file is read: a trust file is at most 1 MiB.
+        let size = std::fs::metadata(&path)?.len();
+        if size > genesis::MAX_FILE as u64 {
+            return Err(MalformedInput::new_err(format!(
+                "a trust file of {size} bytes, more than the limit of {}; is it the right file?",
+                genesis::MAX_FILE
+            )));
+        }
+        Trust::from_json(&std::fs::read_to_string(&path)?)
+    }
+
+    #[staticmethod]
+    fn from_genesis(path: std::path::PathBuf) -> PyResult<Trust> {
+        Trust::load(path)
+    }
+
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Trust> {
+        trust::Trust::from_json(text).map(Trust).map_err(to_py)
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    /// Trust at a later header that the same validators certified; CertificateInvalid otherwise. `log_path` has 32 bytes a hash.
+    fn advance(&self, py: Python<'_>, header: Bytes, log_path: Bytes, certificate: Bytes) -> PyResult<Trust> {
+        let log_path = digests(&log_path)?;
+        py.detach(|| {
+            let certificate = CommitCertificate::decode(&certificate)?;
+            self.0.advance(&CertifiedHeader::from_certificate(header.to_vec(), log_path, &certificate))
+        })
+        .map(Trust)
+        .map_err(to_py)
+    }
+
+    /// Six words for people to compare.
+    #[getter]
+    fn words(&self) -> String {
+        self.0.words()
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn genesis_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.genesis)
+    }
+
+    #[getter]
+    fn height(&self) -> u64 {
+        self.0.height
+    }
+
+    #[getter]
+    fn time_ms(&self) -> u64 {
+        self.0.time_ms
+    }
+
+    #[getter]
+    fn validators<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
+        self.0.validators.members().iter().map(|member| (member.city.as_str().to_owned(), PyBytes::new(py, &member.key))).collect()
+    }
+
+    #[getter]
+    fn test(&self) -> bool {
+        self.0.test
+    }
+}
+
+/// What a gateway returns about a code: self-contained, and nothing in it is believed before `verify`.
+#[pyclass(frozen, module = "cityid")]
+pub struct Answer(pub answer::Answer);
+
+#[pymethods]
+impl Answer {
+    #[staticmethod]
+    fn from_bytes(data: Bytes) -> PyResult<Answer> {
+        answer::Answer::decode(&data).map(Answer).map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Answer> {
+        answer::Answer::from_json(text).map(Answer).map_err(to_py)
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.encode())
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    /// The subject it claims to be about.
+    #[getter]
+    fn code(&self) -> &str {
+        &self.0.subject
+    }
+
+    #[getter]
+    fn height(&self) -> PyResult<u64> {
+        Ok(Header::decode(&self.0.block.header).map_err(to_py)?.height)
+    }
+
+    #[getter]
+    fn time_ms(&self) -> PyResult<u64> {
+        Ok(Header::decode(&self.0.block.header).map_err(to_py)?.time_ms)
+    }
+}
+
+/// What an answer says under a trust, as of when, on how many cities' word.
+#[pyclass(frozen, module = "cityid")]
+pub struct Verdict(answer::Verdict);
+
+#[pymethods]
+impl Verdict {
+    #[getter]
+    fn verdict(&self) -> &'static str {
+        self.0.verdict.name()
+    }
+
+    #[getter]
+    fn was(&self) -> Option<&'static str> {
+        self.0.was.map(|was| was.name())
+    }
+
+    #[getter]
+    fn current(&self) -> bool {
+        self.0.current
+    }
+
+    #[getter]
+    fn status(&self) -> Option<&'static str> {
+        self.0.status.map(Status::name)
+    }
+
+    /// Time of the header, milliseconds since 1970 (UTC).
+    #[getter]
+    fn as_of(&self) -> Option<u64> {
+        self.0.as_of_ms
+    }
+
+    #[getter]
+    fn height(&self) -> Option<u64> {
+        self.0.height
+    }
+
+    #[getter]
+    fn signatures(&self) -> (usize, usize) {
+        self.0.signatures
+    }
+
+    /// The checks in order: (name, passed, detail).
+    #[getter]
+    fn steps(&self) -> Vec<(&'static str, bool, String)> {
+        self.0.steps.iter().map(|step| (step.name, step.passed, step.detail.clone())).collect()
+    }
+
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.0.notes.clone()
+    }
+
+    /// The canonical subject.
+    #[getter]
+    fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
+    /// The code of the record: of an alias the code it stands for, of a MISMATCH the other one.
+    #[getter]
+    fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// JSON of the record that decides.
+    #[getter]
+    fn record(&self) -> Option<String> {
+        self.0.record.as_ref().map(|record| record.to_json().to_string())
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json().to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        let (count, of) = self.0.signatures;
+        format!("<Verdict {} height={:?} signatures={count}/{of}>", self.0.verdict.name(), self.0.height)
+    }
+}
+
+/// An answer, or its bytes.
+#[derive(FromPyObject)]
+pub enum AnswerLike<'py> {
+    /// A parsed answer.
+    Answer(Bound<'py, Answer>),
+    /// CBOR.
+    Bytes(Bytes),
+}
+
+#[allow(clippy::float_arithmetic)]
+fn milliseconds(seconds: Option<f64>, what: &str) -> PyResult<Option<u64>> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if (0.0..9.0e15).contains(&seconds) => Ok(Some((seconds * 1000.0) as u64)),
+        Some(seconds) => {
+            Err(PyValueError::new_err(format!("{what} of {seconds} seconds; give seconds since 1970, or of age, not negative")))
+        }
+    }
+}
+
+/// Verifies an answer with nothing but a trust: pure, no network, no clock.
+///
+/// `now` is in seconds since 1970; without it there is no age check and no claim to be current. `max_age` is in seconds, 80 when not given.
+#[pyfunction]
+#[pyo3(signature = (answer, trust, *, code=None, now=None, max_age=None, min_height=None))]
+pub fn verify(
+    py: Python<'_>,
+    answer: AnswerLike<'_>,
+    trust: &Trust,
+    code: Option<String>,
+    now: Option<f64>,
+    max_age: Option<f64>,
+    min_height: Option<u64>,
+) -> PyResult<Verdict> {
+    let options = Options {
+        code: code.as_deref(),
+        now_ms: milliseconds(now, "a time")?,
+        max_age_ms: milliseconds(max_age, "an age")?,
+        min_height,
+        ..Options::default()
+    };
+    let trust = &trust.0;
+    let verdict = match &answer {
+        AnswerLike::Answer(answer) => {
+            let answer = &answer.get().0;
+            py.detach(|| answer::verify(answer, trust, &options))
+        }
+        AnswerLike::Bytes(bytes) => py.detach(|| answer::verify_bytes(bytes, trust, &options)),
+    };
+    Ok(Verdict(verdict))
+}
