@@ -69,7 +69,7 @@ def test_every_bad_row_is_named_and_the_good_ones_go_on() -> None:
         "L5,words,east,38.0",
         "L6,arabic,١١٤,38.0",
         "L7,short",
-        "L8," + "x" * 256 + ",1,1",
+        "L8," + "x" * 1_025 + ",1,1",
         'L9,broken"quote,1,1',
         "L10,bell\x07,1,1",
         "L11,no place,,",

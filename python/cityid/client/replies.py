@@ -6,7 +6,7 @@ A gateway is not trusted: every field is checked before it is used, and a reply 
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal
 
 from cityid.errors import (
     CityIDError,
@@ -15,7 +15,6 @@ from cityid.errors import (
     NotSynced,
     Overloaded,
     RuleViolation,
-    StorageError,
     Unavailable,
 )
 
@@ -130,20 +129,19 @@ def failure(reply: Reply) -> CityIDError:
         problem = {}
     detail = problem.get("detail") or problem.get("title") or f"the gateway answers with status {reply.status}"
     message = str(detail)[:2_000]
-    reason = problem.get("reason")
-    kind = str(problem.get("type", "")).rpartition("/")[2].rpartition(":")[2].lower().replace("_", "-")
-    match reply.status:
-        case 400 if "code" in kind:
+    kind = str(problem.get("type", "")).rpartition(":")[2]
+    match reply.status, kind:
+        case 400, "code":
             return CodeError(message)
-        case 403 | 409:
-            return RuleViolation(str(reason or "refused"), message)
-        case 429:
+        case ((403 | 409), _):
+            return RuleViolation(str(problem.get("reason") or "refused")[:100], message)
+        case 429, _:
             return Overloaded(message)
-        case 503 if "sync" in kind:
+        case 503, "not-synced":
             return NotSynced(message)
-        case 503 if "storage" in kind:
-            return StorageError(message)
-        case status if status >= 500:
+        case (408, _) | (503, _):
+            return Unavailable(message)
+        case status, _ if status >= 500:
             return Unavailable(message)
         case _:
             return MalformedInput(message)
@@ -159,21 +157,36 @@ def receipts(reply: Reply) -> list[Receipt]:
 
 def _receipt(row: Any) -> Receipt:
     try:
-        state = row["state"]
-        outputs = tuple(
-            None if output is None else (int(output[0]), int(output[1])) for output in row.get("outputs") or ()
-        )
+        state, reason = _state(row["status"], row.get("reason"))
         return Receipt(
             id=bytes.fromhex(row["id"]),
-            state=cast(State, state if state in get_args(State) else "pending"),
+            state=state,
             height=None if row.get("height") is None else int(row["height"]),
-            reason=_text(row.get("reason")),
+            reason=reason,
             message=_text(row.get("message")),
             operation=None if row.get("operation") is None else int(row["operation"]),
-            outputs=outputs,
+            outputs=tuple(
+                None if output is None else (int(output["base"]), int(output["size"]))
+                for output in row.get("outputs") or ()
+            ),
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedInput(f"The gateway's reply has a receipt that cannot be read: {error!r}") from None
+
+
+def _state(status: Any, reason: Any) -> tuple[State, str | None]:
+    match status, reason:
+        case "committed", _:
+            return "committed", None
+        case "rejected", str():
+            return "rejected", reason[:100]
+        case "refused", "expired":
+            return "expired", "expired"
+        case "refused", str() if reason != "overloaded":
+            return "refused", reason[:100]
+        case _:
+            # Not decided, or not taken for the moment; of a `duplicate` the first inclusion's receipt is still to come.
+            return "pending", None
 
 
 def _text(value: object) -> str | None:

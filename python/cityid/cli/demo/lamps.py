@@ -61,7 +61,7 @@ def _bad_rows(choose: random.Random, first: list[str], seed: int) -> list[list[s
     swapped = lamp("SWAPPED")
     swapped[5], swapped[6] = swapped[6], swapped[5]
     long = lamp("LONG")
-    long[2] = "路" * 200
+    long[2] = "路" * 400
     short = lamp("SHORT")[:-2]
     # Written from the end of the file upwards: the duplicate stands below the row that it repeats.
     return [twice, nameless, swapped, long, short]

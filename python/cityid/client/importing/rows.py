@@ -4,7 +4,8 @@ A row is accepted or rejected, one by one; a bad row never stops the file and ne
 said by an InputError: no header, another encoding, a mapping that names a column that is not there. Nothing here knows
 of codes, keys or networks.
 
-Bounds: ROW_BYTES a row, COLUMNS columns, ROWS rows, VALUE_BYTES a value, GEOJSON_BYTES a GeoJSON file.
+Bounds: ROW_BYTES a row, COLUMNS columns, ROWS rows, VALUE_BYTES a value, ATTRIBUTE_BYTES a name, GEOJSON_BYTES a
+GeoJSON file.
 """
 
 import csv
@@ -26,7 +27,8 @@ ROW_BYTES: Final = 64 * 1024
 ROW_LINES: Final = 100  # a quoted value may hold line breaks; an unclosed quote must not swallow the file
 COLUMNS: Final = 256
 ROWS: Final = 1_000_000
-VALUE_BYTES: Final = 255
+VALUE_BYTES: Final = 1_024
+ATTRIBUTE_BYTES: Final = 64
 ATTRIBUTES: Final = 32  # commitments that a record may hold (P6)
 GEOJSON_BYTES: Final = 256 * 1024 * 1024
 
@@ -96,8 +98,8 @@ class Columns:
                 raise InputError(f"The column {column!r} stands twice in the header. Next: rename one of them.")
             if attribute in attributes.values():
                 raise InputError(f"Two columns feed {attribute!r}. Next: say --map COLUMN= to leave one out.")
-            if len(attribute.encode()) > VALUE_BYTES:
-                raise InputError(f"The name of the column {column[:40]!r}… is longer than {VALUE_BYTES} bytes.")
+            if len(attribute.encode()) > ATTRIBUTE_BYTES:
+                raise InputError(f"The name of the column {column[:40]!r}… is longer than {ATTRIBUTE_BYTES} bytes.")
             attributes[column] = attribute
         if "id" not in attributes.values():
             raise InputError(
