@@ -129,6 +129,16 @@ class Host:
         self._events.append(event)
         self._wake.set()
 
+    def figures(self) -> dict[str, int]:
+        """For metrics."""
+        return {
+            "steps_total": self.steps,
+            "vote_syncs_total": self.vote_syncs,
+            "store_syncs_total": self.store_syncs,
+            "requests_dropped_total": self.requests_dropped,
+            "frames_waiting": len(self._frames),
+        }
+
     async def run(
         self,
         inbox: trio.MemoryReceiveChannel[list[Frame]],
