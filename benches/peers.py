@@ -9,12 +9,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from benches.machine import repository
+from benches.timing import Contestant, cpu_clock_of
 
 __all__ = ["Missing", "comet_bft", "rust_figures", "rust_peer"]
 
@@ -37,10 +39,10 @@ def rust_figures(example: str, arguments: Sequence[object]) -> Mapping[str, list
 
 
 @contextmanager
-def rust_peer(example: str, arguments: Sequence[object]) -> Iterator[Callable[[], float]]:
-    """Starts an example that works once for each line it is sent and answers with the nanoseconds it took.
+def rust_peer(example: str, arguments: Sequence[object]) -> Iterator[Contestant]:
+    """Starts an example that works once for each line it is sent, on one thread, and answers with a line.
 
-    Gives a function that has it work once, and returns seconds.
+    Gives a contestant for `timing.alternate`.
     """
     process = subprocess.Popen(
         [_example(example), *map(str, arguments)],
@@ -49,14 +51,15 @@ def rust_peer(example: str, arguments: Sequence[object]) -> Iterator[Callable[[]
     assert process.stdin is not None
     assert process.stdout is not None
     send, receive = process.stdin, process.stdout
+    clock = cpu_clock_of(process.pid)
 
     def once() -> float:
+        began = time.clock_gettime(clock)
         send.write("\n")
         send.flush()
-        answer = receive.readline()
-        if not answer:
+        if not receive.readline():
             raise RuntimeError(f"the example {example} ended early with status {process.wait()}; its message is above")
-        return int(answer) / 1e9
+        return time.clock_gettime(clock) - began
 
     try:
         yield once

@@ -23,7 +23,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """See the head of the file. `cpu_us_per_op` is CPU time of all threads of ours, per signature, update, transaction."""
+    """See the head of the file. `cpu_us_per_op` is the CPU time of all threads of ours, an operation."""
 
     name: str
     value: float

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -149,14 +150,14 @@ def _with_bad(name: str) -> Iterator[Row]:
     yield from _rows(name, timing.alternate(contestants, repetitions=REPETITIONS), BATCH)
 
 
-def _rows(name: str, taken: dict[str, timing.Taken], operations: int) -> Iterator[Row]:
-    ours = taken.pop("ours")
+def _rows(name: str, taken: dict[str, list[float]], operations: int) -> Iterator[Row]:
+    ours = timing.per_us(taken.pop("ours"), operations)
     for peer, theirs in taken.items():
         yield rows.make(
             name,
-            ours.each_us(operations),
+            ours,
             "us per signature",
             better="lower",
-            peer=Peer(peer, theirs.each_us(operations)),
-            cpu_us_per_op=ours.cpu_us(operations),
+            peer=Peer(peer, timing.per_us(theirs, operations)),
+            cpu_us_per_op=median(ours),
         )

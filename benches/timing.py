@@ -1,36 +1,20 @@
 """Taking times. Ours and a peer's take turns, so that whatever disturbs the machine disturbs both.
 
-Wall time, because that is what a user waits for; CPU time of the process beside it, because a busy neighbour spoils the
-first and not the second.
+What runs on one core is measured in CPU time, of this process or of the peer's: on a quiet machine that is the time on
+the wall, and on a shared one it is still right.
 """
 
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from statistics import median
+from typing import Final, TypeAlias
 
-__all__ = ["Taken", "alternate", "clocked", "on_one_core"]
+__all__ = ["Contestant", "alternate", "clocked", "cpu_clock_of", "on_one_core", "per_us"]
 
+Contestant: TypeAlias = Callable[[], float]
+"""Does the work once and returns the seconds it took."""
 
-@dataclass(slots=True)
-class Taken:
-    """What one contestant took in each repetition, in seconds."""
-
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-
-    def each_us(self, operations: int) -> list[float]:
-        """Microseconds of wall time an operation, by repetition."""
-        return [seconds / operations * 1e6 for seconds in self.wall_s]
-
-    def per_s(self, operations: int) -> list[float]:
-        """Operations per second, by repetition."""
-        return [operations / seconds for seconds in self.wall_s]
-
-    def cpu_us(self, operations: int) -> float:
-        """Microseconds of CPU time an operation, the median."""
-        return median(self.cpu_s) / operations * 1e6
+CPUCLOCK_SCHED: Final = 2  # Linux, include/linux/posix-timers.h
 
 
 def on_one_core() -> None:
@@ -38,25 +22,33 @@ def on_one_core() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
 
 
-def clocked(work: Callable[[], object]) -> Callable[[], float]:
-    """A contestant that runs here: does the work and says how many seconds it took."""
+def cpu_clock_of(pid: int) -> int:
+    """The clock of another process's CPU time, for `time.clock_gettime` (what clock_getcpuclockid(3) returns)."""
+    return (~pid << 3) | CPUCLOCK_SCHED
+
+
+def clocked(work: Callable[[], object]) -> Contestant:
+    """A contestant that works in this process."""
 
     def once() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     return once
 
 
-def alternate(contestants: Mapping[str, Callable[[], float]], *, repetitions: int) -> dict[str, Taken]:
-    """Runs all in turn, once to warm up and then so many times; each call says how many seconds it took."""
-    taken = {name: Taken() for name in contestants}
+def alternate(contestants: Mapping[str, Contestant], *, repetitions: int) -> dict[str, list[float]]:
+    """Runs all in turn, once to warm up and then so many times; the seconds of each."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
     for repetition in range(repetitions + 1):
         for name, run in contestants.items():
-            began = time.process_time()
             seconds = run()
             if repetition:
-                taken[name].wall_s.append(seconds)
-                taken[name].cpu_s.append(time.process_time() - began)
+                taken[name].append(seconds)
     return taken
+
+
+def per_us(seconds: list[float], operations: int) -> list[float]:
+    """Microseconds an operation, by repetition."""
+    return [each / operations * 1e6 for each in seconds]

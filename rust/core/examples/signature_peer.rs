@@ -1,11 +1,10 @@
 //! ed25519-zebra, for a bench that takes turns with it: `signature_peer batch|single FILE MESSAGE_BYTES`.
 //!
 //! FILE holds records of key (32 bytes), signature (64) and message. For each line on standard input everything is verified once,
-//! on one thread, and the nanoseconds are printed. A signature that does not verify ends the program.
+//! on one thread, and a line is printed; who asked reads the CPU time of this process. A bad signature ends the program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use ed25519_zebra::{batch, Signature, VerificationKey, VerificationKeyBytes};
 use std::io::{stdin, stdout, BufRead, Write};
-use std::time::Instant;
 
 struct Signed<'a> {
     key: [u8; 32],
@@ -42,9 +41,8 @@ fn main() {
         .collect();
     let verify = if how == "batch" { verify_batch } else { verify_each };
     for _line in stdin().lock().lines() {
-        let start = Instant::now();
         verify(&signed);
-        println!("{}", start.elapsed().as_nanos());
+        println!("done");
         stdout().flush().unwrap();
     }
 }
