@@ -20,9 +20,9 @@ import httpx
 import trio
 
 from cityid import genesis
-from cityid.node.store import create_data
 from cityid._native import Genesis
 from cityid.errors import PeerUnreachable, StorageError
+from cityid.node.store import create_data
 
 __all__ = ["FIRST_CITIES", "LocalNetwork", "create", "free_ports"]
 

@@ -189,10 +189,11 @@ class Host:
 
     def _obey(self, effect: Effect) -> None:
         match effect:
-            case Send(None, kind, payload, urgent):
-                self._peers.broadcast(kind, payload, urgent=urgent)
-            case Send(str(peer), kind, payload, urgent):
-                self._peers.send(peer, kind, payload, urgent=urgent)
+            case Send(peer, kind, payload, urgent):
+                if peer is None:
+                    self._peers.broadcast(kind, payload, urgent=urgent)
+                else:
+                    self._peers.send(peer, kind, payload, urgent=urgent)
             case AppendVotes():
                 self._vote_lane.put(effect)
             case WriteStore():
