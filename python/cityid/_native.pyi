@@ -42,7 +42,9 @@ def check_uscc(text: str) -> None: ...
 def sha256_many(data: Buffer | Sequence[bytes], offsets: Buffer | None = None) -> bytes: ...
 def tagged_hash(tag: str, data: Buffer) -> bytes: ...
 def verify_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
-def verify_signatures(public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]: ...
+def verify_signatures(
+    public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]
+) -> list[bool]: ...
 def verify_strict(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
 def signature_backend() -> str: ...
 def leaf_hash(data: Buffer) -> bytes: ...
@@ -75,7 +77,11 @@ class Genesis:
     time_ms: int
     cities: list[str]  # six digits each, ascending: the validators, in order
     def parameters(self) -> dict[str, int]: ...
-    def city(self, city: str) -> dict[str, Any]: ...  # {"city", "name", "consensus", "checkpoint", "tls": 32 bytes each, "transaction": [32 bytes, …]}
+    def city(
+        self, city: str
+    ) -> dict[
+        str, Any
+    ]: ...  # {"city", "name", "consensus", "checkpoint", "tls": 32 bytes each, "transaction": [32 bytes, …]}
 
 @final
 class Trust:
@@ -87,7 +93,9 @@ class Trust:
     @staticmethod
     def from_json(text: str) -> Trust: ...
     def to_json(self) -> str: ...
-    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust: ...  # under an unchanged validator set; CertificateInvalid otherwise
+    def advance(
+        self, header: bytes, log_path: bytes, certificate: bytes
+    ) -> Trust: ...  # under an unchanged validator set; CertificateInvalid otherwise
     words: str
     genesis_hash: bytes
     height: int
@@ -122,14 +130,22 @@ class Verdict:
     def to_json(self) -> str: ...
 
 def verify(
-    answer: Answer | Buffer, trust: Trust, *, code: str | None = None, now: int | float | None = None,
-    max_age: int | float | None = None, min_height: int | None = None,
+    answer: Answer | Buffer,
+    trust: Trust,
+    *,
+    code: str | None = None,
+    now: int | float | None = None,
+    max_age: int | float | None = None,
+    min_height: int | None = None,
 ) -> Verdict: ...  # now in seconds since 1970, max_age in seconds
 
 # ---------------------------------------------------------------- transactions
 def encode_operations(operations_json: str) -> bytes: ...
-def build_transaction(genesis_hash: bytes, valid_until: int, nonce: bytes, signers: Sequence[bytes], operations_json: str) -> tuple[bytes, bytes, bytes]:
+def build_transaction(
+    genesis_hash: bytes, valid_until: int, nonce: bytes, signers: Sequence[bytes], operations_json: str
+) -> tuple[bytes, bytes, bytes]:
     """(body, id, message to sign). `operations_json` is a JSON list of operations, docs/protocol.md."""
+
 def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes: ...
 def transaction_json(transaction: Buffer) -> str: ...
 def possession_message(genesis_hash: bytes, subject: str, purpose: str, public_key: bytes) -> bytes: ...
@@ -142,6 +158,7 @@ def header_hash(header: Buffer) -> bytes: ...
 @final
 class Candidate:
     """An executed block that is neither committed nor dropped. Dropping the object frees it."""
+
     header: bytes
     value: bytes  # log root after this header: what consensus decides on
     height: int
@@ -151,6 +168,7 @@ class Candidate:
 @final
 class Commit:
     """What one committed height leaves for the store, each as one buffer."""
+
     height: int
     changes: bytes  # every changed record: u16 key length, key, u32 record length, record
     receipts: bytes  # canonical CBOR array of receipts, in block order
@@ -191,7 +209,9 @@ class Ledger:
     def validate(self, header: Buffer, digests: Buffer) -> Candidate:
         """Executes and compares every field. RuleViolation (reason `invalid_block`) says which differs."""
     def commit(self, candidate: Candidate, certificate: bytes) -> Commit: ...
-    def replay(self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes) -> None:
+    def replay(
+        self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes
+    ) -> None:
         """Restart: consecutive heights from the store; the last header's state root is compared. `certificate` is the last height's."""
     # -- reading: from the last committed snapshot, never blocked by execution
     def snapshot(self) -> Snapshot: ...
@@ -228,12 +248,25 @@ Effect = tuple[Any, ...]
 @final
 class Consensus:
     """Malachite behind a seam; see docs/architecture.md for the effects."""
-    def __init__(self, public_key: bytes, signer: Signer, genesis_hash: bytes, seed: bytes, *, propose_ms: int = 500, step_ms: int = 300, precommit_ms: int = 100, delta_ms: int = 200) -> None: ...
+    def __init__(
+        self,
+        public_key: bytes,
+        signer: Signer,
+        genesis_hash: bytes,
+        seed: bytes,
+        *,
+        propose_ms: int = 500,
+        step_ms: int = 300,
+        precommit_ms: int = 100,
+        delta_ms: int = 200,
+    ) -> None: ...
     def start_height(self, height: int, validators: Sequence[bytes]) -> list[Effect]: ...
     def recover(self, height: int, validators: Sequence[bytes], entries: Sequence[bytes]) -> list[Effect]: ...
     def receive(self, messages: Sequence[bytes]) -> list[Effect]: ...
     def propose(self, height: int, round: int, value: bytes) -> list[Effect]: ...
-    def proposed_value(self, height: int, round: int, valid_round: int, proposer: int, value: bytes, valid: bool, sync: bool) -> list[Effect]: ...
+    def proposed_value(
+        self, height: int, round: int, valid_round: int, proposer: int, value: bytes, valid: bool, sync: bool
+    ) -> list[Effect]: ...
     def timeout(self, kind: str, round: int) -> list[Effect]: ...
     def sync_value(self, certificate: bytes, value: bytes) -> list[Effect]: ...
     height: int
@@ -242,5 +275,7 @@ class Consensus:
     def stats(self) -> dict[str, int]: ...
 
 def message_height(message: Buffer) -> int: ...
-def verify_certificate(genesis_hash: bytes, validators: Sequence[bytes], certificate: bytes) -> tuple[int, int, bytes, int]:
+def verify_certificate(
+    genesis_hash: bytes, validators: Sequence[bytes], certificate: bytes
+) -> tuple[int, int, bytes, int]:
     """(height, round, value, signatures); CertificateInvalid otherwise."""

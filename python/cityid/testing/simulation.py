@@ -323,6 +323,7 @@ class Simulation:
         """End every fault, start every city; then all must reach one tip and keep every acknowledged transaction."""
         self.network.heal()
         self.network.faults = NetworkFaults()
+        self.disk_faults.sync_ms = (1, 3)
         for city in self.cities:
             self._nodes[city].clock_ahead_ms = 0
             self._nodes[city].crash_after_effects = None
