@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 from cityid._native import Candidate, Consensus, Genesis, Ledger, header_hash, message_height, verify_certificate
-from cityid.errors import CertificateInvalid, MalformedInput
+from cityid.errors import CertificateInvalid, MalformedInput, RuleViolation
 from cityid.node import messages
 from cityid.node.batches import FETCH, SEAL, Batches
 from cityid.node.checkpoints import Checkpoints
@@ -387,7 +387,11 @@ class Driver:
                 self._out.timer((PROPOSE_EMPTY, height.number, round_), after_us=patience_us - waited_us)
             return False
         height.wish = None
-        candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
+        try:
+            candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
+        except RuleViolation as error:  # another city's turn comes; this one's users should not wait for the bug
+            self._out.log("error", "proposal_failed", height=height.number, round=round_, why=str(error))
+            return False
         body = PendingProposal(height.number, candidate.value, candidate.header, b"".join(digests))
         height.bodies[body.value] = body
         height.verdicts[body.value] = candidate
@@ -478,7 +482,7 @@ class Driver:
         peer, block = found
         try:
             at, _, value, _ = verify_certificate(self._genesis_hash, self._validators, block.certificate)  # P36
-        except CertificateInvalid as error:
+        except (CertificateInvalid, MalformedInput) as error:
             self._distrust(peer, str(error))
             return True
         body = height.add_body(block.header, block.digests)
