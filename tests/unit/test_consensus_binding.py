@@ -153,9 +153,11 @@ def raising(_message: bytes) -> bytes:
         (lambda _message: None, "signer"),
     ],
 )
-def test_a_failing_signer_stops_the_engine(sign: Callable[[bytes], bytes], reason: str) -> None:
+def test_a_failing_signer_stops_the_engine(
+    monkeypatch: pytest.MonkeyPatch, sign: Callable[[bytes], bytes], reason: str
+) -> None:
     signer = MemorySigner(1)
-    signer.sign = sign  # type: ignore[method-assign]
+    monkeypatch.setattr(signer, "sign", sign)
     city = engine(1, signer)
     city.start_height(1, VALIDATORS)
     effects = city.propose(1, 0, VALUE)

@@ -1,0 +1,5 @@
+"""`python -m cityid` is `cityid`."""
+
+from cityid.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""The demo's words: one line a fact, in Chinese and English, both complete; figures come from the run."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cityid.cli.messages import choose
+
+__all__ = ["LINES", "Narrator"]
+
+LINES: Final[Mapping[str, tuple[str, str]]] = {
+    "ready": (
+        "四个节点就绪：{cities}，各为独立进程，{seconds:.1f} 秒",
+        "four nodes are ready: {cities}, each its own process, in {seconds:.1f} s",
+    ),
+    "words": (
+        "创世文件的六个词：{words}（测试网络 TEST）",
+        "the genesis in six words: {words} (TEST network)",
+    ),
+    "admitted": (
+        "石家庄接纳两家机构：{office}（照明）与 {other}（停车），高度 {height}",
+        "Shijiazhuang admits two offices: {office} (lighting) and {other} (parking), at height {height}",
+    ),
+    "ranges": (
+        "两家同时经石家庄与北京申请号段：{office} 得 {first}，{other} 得 {second}，互不重叠",
+        "both ask for codes at once, through Shijiazhuang and Beijing: {office} gets {first}, {other} gets {second}",
+    ),
+    "imported": (
+        "lamps.csv（合成数据，种子 {seed}）共 {read} 行：登记 {imported}，拒绝 {rejected}，{seconds:.1f} 秒；"
+        "再导入一次：新登记 {again}",
+        "lamps.csv (synthetic, seed {seed}), {read} rows: {imported} registered, {rejected} rejected, {seconds:.1f} s; "
+        "run again: {again} new",
+    ),
+    "rejected": ("  拒绝：{reject}", "  rejected: {reject}"),
+    "code": ("一盏灯的编码：{code}", "one lamp's code: {code}"),
+    "resolved": (
+        "断开深圳与石家庄的线路，深圳仍从本机内存解析：{status}，{ms:.1f} 毫秒（含验证），发往石家庄 {bytes} 字节",
+        "the cable Shenzhen-Shijiazhuang is cut, and Shenzhen resolves it from its own memory: {status}, {ms:.1f} ms "
+        "with verification, {bytes} bytes to Shijiazhuang",
+    ),
+    "saved": (
+        "答复存为 {file}（{bytes} 字节）；后面的验证进程没有网络：{how}，连节点都连不上",
+        "the answer is saved as {file} ({bytes} bytes); the next processes have no network: {how}, "
+        "no node can be reached",
+    ),
+    "verified": (
+        "新进程只凭创世文件验证：{verdict}，{of} 城中 {count} 城签名，{age:.0f} 秒前",
+        "a new process with the genesis file alone: {verdict}, {count} of {of} cities, {age:.0f} s old",
+    ),
+    "record_changed": (
+        "记录改一个比特：拒绝，步骤 {step}：{detail}",
+        "one byte of the record changed: refused at {step}: {detail}",
+    ),
+    "proof_changed": (
+        "证明改一个比特：拒绝，步骤 {step}：{detail}",
+        "one byte of the proof changed: refused at {step}: {detail}",
+    ),
+    "signatures_removed": (
+        "去掉签名：拒绝，步骤 {step}：{detail}",
+        "signatures removed: refused at {step}: {detail}",
+    ),
+    "not_registered": (
+        "格式正确但无人登记的 {code}：{verdict}",
+        "well-formed, but nobody issued {code}: {verdict}",
+    ),
+    "mismatch": (
+        "把这盏灯的流水号写在另一家机构名下 {code}：{verdict}",
+        "the lamp's serial under the other office, {code}: {verdict}",
+    ),
+    "stalled": (
+        "断开杭州的全部线路，其余三城在高度 {height} 登记新编码；问杭州并要求高度不低于 {height}："
+        "{verdict}（它还停在 {behind}）",
+        "Hangzhou's cables are cut and a fresh code commits at height {height}; Hangzhou, asked with "
+        "min_height {height}: {verdict} (it stands at {behind})",
+    ),
+    "killed": (
+        "杭州接回并追上；kill -9 北京：其余三城继续提交 {count} 笔，高度 {before} → {after}",
+        "Hangzhou is joined again and catches up; kill -9 Beijing: 3 of 4 commit {count} more, "
+        "height {before} to {after}",
+    ),
+    "restarted": (
+        "北京重启 {seconds:.1f} 秒后到达高度 {height}，状态根与深圳相同：{root}",
+        "Beijing restarts and is at height {height} after {seconds:.1f} s, with Shenzhen's root {root}",
+    ),
+    "latency": (
+        "提交延迟（单笔，{count} 笔）p50 {p50:.0f} / p99 {p99:.0f} 毫秒；突发 {burst} 笔：{rate:.0f} 笔/秒",
+        "commit latency (one at a time, {count}) p50 {p50:.0f} / p99 {p99:.0f} ms; "
+        "a burst of {burst}: {rate:.0f} transactions/s",
+    ),
+    "resolve_time": (
+        "解析（HTTP，不含证明）p50 {plain:.1f} 毫秒；答复验证 {verify:.2f} 毫秒；答复 {bytes} 字节；"
+        "本机 {cores} 核跑全部四城",
+        "resolve over HTTP p50 {plain:.1f} ms; verifying an answer {verify:.2f} ms; answer {bytes} bytes; "
+        "all four cities on {cores} cores",
+    ),
+    "keep": (
+        "继续运行：cityid up --dir {directory}",
+        "keep it running: cityid up --dir {directory}",
+    ),
+    "yourself": (
+        "自己验证：cityid verify {file} --trust {genesis} --max-age any",
+        "verify it yourself: cityid verify {file} --trust {genesis} --max-age any",
+    ),
+    "kernel": ("内核的空网络命名空间", "an empty network namespace"),
+    "hook": ("进程内拒绝一切套接字", "every socket refused inside the process"),
+}
+RED: Final = "\x1b[31m"
+PLAIN: Final = "\x1b[0m"
+
+
+class Narrator:
+    """Says facts on stdout as they come, and keeps them with their figures for `--json`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.facts: list[dict[str, Any]] = []
+        self._quiet = quiet
+
+    def tell(self, key: str, **figures: Any) -> None:
+        """One fact."""
+        text = choose(*LINES[key]).format(**figures)
+        self.facts.append({"fact": key, "text": text.strip(), **figures})
+        if not self._quiet:
+            print(text, flush=True)
+
+    def failed(self, text: str) -> None:
+        """What went wrong, in red where colours are wanted: the only red there is."""
+        coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        print(f"{RED}✗ {text}{PLAIN}" if coloured else f"✗ {text}", file=sys.stderr)

@@ -1,0 +1,221 @@
+"""`cityid import`: a whole register from CSV or GeoJSON, resumable, with its rejects named."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cityid._native import Trust
+from cityid.cli.common import At, Json, KeyFile, PassphraseFile, TrustFile, async_client, load_trust, open_signer
+from cityid.cli.messages import choose, language
+from cityid.cli.output import progress, say, show
+from cityid.cli.registry import City, Class, Model, Org, Use
+from cityid.errors import InputError
+
+if TYPE_CHECKING:
+    from cityid.client import Client, Receipt
+    from cityid.client.importing import Columns, Reject, Row, Summary, Table, Target
+    from cityid.client.operations import Operation
+    from cityid.keys import Signer
+
+__all__ = ["SigningSubmitter", "add_commands", "import_table"]
+
+SHOWN_REJECTS: Final = 5
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `import`."""
+    app.command("import")(import_file)
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, or GeoJSON points; UTF-8.")],
+    key: KeyFile,
+    city: City,
+    org: Org,
+    use: Use,
+    class_code: Class,
+    model: Model = "0",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="COLUMN=ATTRIBUTE",
+            help="Without an attribute the column is left out. Say it again for more.",
+        ),
+    ] = None,
+    datum: Annotated[str, typer.Option(help="Of the coordinates: WGS84, CGCS2000 or GCJ02.")] = "WGS84",
+    delimiter: Annotated[str, typer.Option(help="Of a CSV file.")] = ",",
+    category_name: Annotated[
+        str | None, typer.Option(help="Register the category under this name when it is not there yet.")
+    ] = None,
+    held: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="BASE:SIZE", help="A range that is held already; its free serials go first."),
+    ] = None,
+    at: At = None,
+    trust: TrustFile = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Register every row of FILE as an item. Running it again goes on where it stopped, and changes nothing twice.
+
+    Beside FILE it keeps FILE.disclosures.jsonl (salts and values: yours, secret, back it up), FILE.import.jsonl (the
+    journal) and FILE.rejects.csv (line, column, value, reason, cure).
+    """
+    import trio
+
+    from cityid.client.importing import Target, read_table, write_rejects
+
+    believed = load_trust(trust)
+    signer = open_signer(key, passphrase_file)
+    target = Target(city, org, use, class_code, model)
+    ranges = [_range(text) for text in held or []]
+    target.code(0)  # a part that breaks the grammar is said before the file is read
+    with file.open("rb") as opened:
+        table = read_table(file, opened, chosen=_mapping(mapping), datum=_datum(datum), delimiter=delimiter)
+        say(
+            choose("列 → 属性：", "column → attribute: ")
+            + ", ".join(f"{c} → {a}" for c, a in table.columns.attributes.items())
+        )
+        rows = list(table.rows)
+
+    async def run() -> "Summary":
+        async with async_client(at, believed) as client:
+            if category_name is not None:
+                await ensure_category(client, signer, target, category_name)
+            return await import_table(file, table, rows, target=target, client=client, signer=signer, held=ranges)
+
+    summary = trio.run(run)
+    rejects = file.with_name(file.name + ".rejects.csv")
+    write_rejects(rejects, summary.rejects, language=language())
+    for reject in summary.rejects[:SHOWN_REJECTS]:
+        say(describe_reject(reject))
+    value = {
+        "read": summary.read,
+        "imported": summary.imported,
+        "already": summary.already,
+        "rejected": len(summary.rejects),
+        "rejects": str(rejects) if summary.rejects else None,
+        "ranges": [{"base": base, "size": size} for base, size in summary.ranges],
+        "height": summary.highest,
+    }
+    show(value, _text(summary, rejects), as_json=as_json)
+
+
+async def import_table(
+    file: Path,
+    table: "Table",
+    rows: "Sequence[Row | Reject]",
+    *,
+    target: "Target",
+    client: "Client",
+    signer: "Signer",
+    held: Sequence[tuple[int, int]] = (),
+) -> "Summary":
+    """The import of rows that are read already, with its journal beside `file` and a progress bar."""
+    from cityid.client.importing import Journal, import_rows
+
+    with Journal.open(file, _identity(target, table.columns, client.trust)) as journal, progress(file.name) as advance:
+        return await import_rows(
+            rows,
+            columns=table.columns,
+            target=target,
+            journal=journal,
+            submitter=SigningSubmitter(client, signer),
+            held=held,
+            progress=advance,
+        )
+
+
+async def ensure_category(client: "Client", signer: "Signer", target: "Target", name: str) -> None:
+    """Registers the category of a target unless a verified answer says that it is there."""
+    from cityid.client import operations
+
+    found = await client.resolve(target.category())
+    if found.verdict.verdict == "NOT_REGISTERED":
+        operation = operations.register_category(
+            target.city, target.org, use=target.use, class_code=target.class_code, model=target.model, name=name
+        )
+        await client.transact([operation], [signer])
+
+
+class SigningSubmitter:
+    """What an import needs: a client, and the key that signs for the organisation."""
+
+    def __init__(self, client: "Client", signer: "Signer") -> None:
+        self._client = client
+        self._signer = signer
+
+    async def sign(self, operations: "Sequence[Operation]") -> tuple[bytes, bytes, int]:
+        """(id, transaction, valid_until)."""
+        return await self._client.sign(operations, [self._signer])
+
+    async def submit(self, transactions: Mapping[bytes, bytes]) -> "list[Receipt]":
+        """Receipts, in order."""
+        return await self._client.submit(transactions)
+
+    async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
+        """What a gateway says about codes, unproven."""
+        return await self._client.look_up(codes)
+
+
+def describe_reject(reject: "Reject") -> str:
+    """One rejected row in one line."""
+    from cityid.client.importing.rejects import cure
+
+    place = f"{reject.column}={reject.value!r}" if reject.column else repr(reject.value)
+    return choose(
+        f"第 {reject.line} 行 {place}：{reject.reason}：{cure(reject.reason, 'zh')}",
+        f"line {reject.line}, {place}: {reject.reason}: {cure(reject.reason, 'en')}",
+    )
+
+
+def _identity(target: "Target", columns: "Columns", trust: Trust) -> dict[str, Any]:
+    """What must be the same when an import goes on: another mapping would commit to other things."""
+    return {
+        "genesis": trust.genesis_hash.hex(),
+        "city": target.city,
+        "org": target.org,
+        "use": target.use,
+        "class": target.class_code,
+        "model": target.model,
+        "mapping": dict(columns.attributes),
+        "datum": columns.datum,
+    }
+
+
+def _text(summary: "Summary", rejects: Path) -> str:
+    chinese = (
+        f"读入 {summary.read} 行：新登记 {summary.imported}，此前已登记 {summary.already}，拒绝 {len(summary.rejects)}"
+    )
+    english = (
+        f"{summary.read} rows: {summary.imported} registered, {summary.already} before, {len(summary.rejects)} rejected"
+    )
+    if summary.rejects:
+        chinese, english = f"{chinese}（见 {rejects}）", f"{english} (see {rejects})"
+    return choose(chinese, english)
+
+
+def _mapping(texts: list[str] | None) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for text in texts or []:
+        column, equals, attribute = text.rpartition("=")
+        if not (column and equals):
+            raise InputError(f"--map takes COLUMN=ATTRIBUTE, or COLUMN= to leave one out, not {text!r}.")
+        mapping[column] = attribute.strip()
+    return mapping
+
+
+def _datum(text: str) -> Any:
+    if text not in ("WGS84", "CGCS2000", "GCJ02"):
+        raise InputError(f"--datum is WGS84, CGCS2000 or GCJ02, not {text!r}.")
+    return text
+
+
+def _range(text: str) -> tuple[int, int]:
+    base, colon, size = text.partition(":")
+    if not (colon and base.isascii() and base.isdigit() and size in ("1000", "1000000")):
+        raise InputError(f"--range takes BASE:1000 or BASE:1000000, not {text!r}.")
+    return int(base), int(size)

@@ -1,0 +1,291 @@
+"""The two faces of the client: one for Trio, one for programs that do not wait in nurseries.
+
+Both only obey the plans of `plans.py`. Every reply is read up to REPLY_BYTES, redirects are not followed (a gateway is
+named by the person who asks), and proxies named by the environment are not used: a request goes where it is sent.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+import trio
+
+from cityid._native import Trust, build_transaction, finish_transaction
+from cityid.client import plans
+from cityid.client.operations import Operation, to_json
+from cityid.client.plans import Memory, Plan, Resolved
+from cityid.client.replies import Ask, Lost, Pause, Receipt, Reply
+from cityid.errors import InputError, MalformedInput
+from cityid.keys import Signer
+
+__all__ = ["Client", "SyncClient", "read_reply", "sign"]
+
+Outcome = TypeVar("Outcome")
+
+REPLY_BYTES: Final = 16 * 1024 * 1024
+TIMEOUT_S: Final = httpx.Timeout(30.0, connect=3.0)
+LIMITS: Final = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+GATEWAYS: Final = 64
+HEIGHT_AGE_S: Final = 5.0  # half a window is at least twenty-five seconds of the fastest blocks
+
+
+def sign(
+    operations: Sequence[Operation], signers: Sequence[Signer], *, genesis_hash: bytes, valid_until: int
+) -> tuple[bytes, bytes]:
+    """(id, transaction): operations signed by every signer, with a fresh nonce (P14, P15)."""
+    # Signers stand in ascending order of their keys, and each once.
+    ordered = [signer for _, signer in sorted({signer.public_key: signer for signer in signers}.items())]
+    keys = [signer.public_key for signer in ordered]
+    body, id, message = build_transaction(genesis_hash, valid_until, os.urandom(16), keys, to_json(operations))
+    return id, finish_transaction(body, [signer.sign(message) for signer in ordered])
+
+
+class Client:
+    """Asks gateways, trusts none of them. `async with Client(urls, trust) as client: await client.resolve(code)`.
+
+    `urls` are tried in turn, the one that answered last first. `trust` is all that is believed; `Client.trust` is newer
+    after `update_trust`. `Client.sync` is the same client for a program without Trio.
+    """
+
+    def __init__(
+        self, urls: str | Iterable[str], trust: Trust, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._memory = _memory(urls, trust)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_S, limits=LIMITS, trust_env=False, transport=transport)
+        self._validity: tuple[float, int, int] | None = None  # when asked, height, window
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    @property
+    def sync(self) -> "SyncClient":
+        """A synchronous client with the same gateways, and the trust and highest height known so far."""
+        return SyncClient(self._memory.gateways, self._memory.trust, highest=self._memory.highest)
+
+    @property
+    def trust(self) -> Trust:
+        """What is believed now."""
+        return self._memory.trust
+
+    @property
+    def highest(self) -> int:
+        """The highest height that a verified answer showed; nothing older passes again."""
+        return max(self._memory.highest, self._memory.trust.height)
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The URLs, in the order in which they were given."""
+        return self._memory.gateways
+
+    async def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
+        """A verified answer about `code`. See `plans.resolve`."""
+        return await self._obey(
+            plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
+        )
+
+    async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
+        """What a gateway says about many codes, unproven."""
+        return await self._obey(plans.look_up(self._memory, codes))
+
+    async def status(self, gateway: int | None = None) -> dict[str, Any]:
+        """What a gateway says about itself."""
+        return await self._obey(plans.status(self._memory, gateway))
+
+    async def wait_for(self, height: int, *, gateway: int) -> dict[str, Any]:
+        """The status of one gateway as soon as it has reached `height`."""
+        return await self._obey(plans.wait_for(self._memory, height, gateway=gateway))
+
+    async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
+        """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
+        return await self._obey(plans.submit(self._memory, transactions))
+
+    async def sign(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> tuple[bytes, bytes, int]:
+        """(id, transaction, valid_until): operations signed, valid for half of the window from now."""
+        now = time.monotonic()
+        if self._validity is None or now - self._validity[0] > HEIGHT_AGE_S:
+            self._validity = (now, *_height_and_window(await self.status()))
+        _, height, window = self._validity
+        valid_until = height + window // 2
+        id, transaction = sign(
+            operations, signers, genesis_hash=self._memory.trust.genesis_hash, valid_until=valid_until
+        )
+        return id, transaction, valid_until
+
+    async def transact(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> Receipt:
+        """Signs, sends and waits: the receipt of a committed transaction.
+
+        Raises:
+            RuleViolation: the network rejects it; `.reason` is the stable code.
+            Unavailable: it is not decided in time, or no gateway answers.
+        """
+        id, transaction, _ = await self.sign(operations, signers)
+        return (await self.submit({id: transaction}))[0].require_committed()
+
+    async def update_trust(self) -> Trust:
+        """Trust, advanced to the newest header that a gateway proves."""
+        return await self._obey(plans.update_trust(self._memory))
+
+    async def _obey(self, plan: Plan[Outcome]) -> Outcome:
+        answer: Reply | Lost | None = None
+        while True:
+            try:
+                step = plan.send(answer)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            match step:
+                case Pause(seconds):
+                    await trio.sleep(seconds)
+                    answer = None
+                case Ask():
+                    answer = await self._ask(step)
+
+    async def _ask(self, ask: Ask) -> Reply | Lost:
+        url = self._memory.gateways[ask.gateway] + ask.path
+        try:
+            async with self._http.stream(ask.method, url, content=ask.content, headers=_headers(ask)) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > REPLY_BYTES:
+                        return Lost(f"its reply is longer than {REPLY_BYTES} bytes")
+                return _reply(response, bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return Lost(_why(error))
+
+
+class SyncClient:
+    """`Client` without Trio: `with Client(urls, trust).sync as client: client.resolve(code)`."""
+
+    def __init__(
+        self,
+        urls: str | Iterable[str],
+        trust: Trust,
+        *,
+        highest: int = 0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._memory = _memory(urls, trust)
+        self._memory.highest = highest
+        self._http = httpx.Client(timeout=TIMEOUT_S, limits=LIMITS, trust_env=False, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    @property
+    def trust(self) -> Trust:
+        """What is believed now."""
+        return self._memory.trust
+
+    @property
+    def highest(self) -> int:
+        """The highest height that a verified answer showed; nothing older passes again."""
+        return max(self._memory.highest, self._memory.trust.height)
+
+    def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
+        """A verified answer about `code`. See `plans.resolve`."""
+        return self._obey(plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height))
+
+    def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
+        """What a gateway says about many codes, unproven."""
+        return self._obey(plans.look_up(self._memory, codes))
+
+    def status(self, gateway: int | None = None) -> dict[str, Any]:
+        """What a gateway says about itself."""
+        return self._obey(plans.status(self._memory, gateway))
+
+    def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
+        """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
+        return self._obey(plans.submit(self._memory, transactions))
+
+    def transact(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> Receipt:
+        """Signs, sends and waits: the receipt of a committed transaction. Raises as `Client.transact`."""
+        height, window = _height_and_window(self.status())
+        id, transaction = sign(
+            operations, signers, genesis_hash=self.trust.genesis_hash, valid_until=height + window // 2
+        )
+        return self.submit({id: transaction})[0].require_committed()
+
+    def update_trust(self) -> Trust:
+        """Trust, advanced to the newest header that a gateway proves."""
+        return self._obey(plans.update_trust(self._memory))
+
+    def _obey(self, plan: Plan[Outcome]) -> Outcome:
+        answer: Reply | Lost | None = None
+        while True:
+            try:
+                step = plan.send(answer)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            match step:
+                case Pause(seconds):
+                    time.sleep(seconds)
+                    answer = None
+                case Ask():
+                    answer = read_reply(self._http, self._memory.gateways[step.gateway], step)
+
+
+def read_reply(http: httpx.Client, gateway: str, ask: Ask) -> Reply | Lost:
+    """One request, synchronously; its reply up to REPLY_BYTES."""
+    try:
+        with http.stream(ask.method, gateway + ask.path, content=ask.content, headers=_headers(ask)) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > REPLY_BYTES:
+                    return Lost(f"its reply is longer than {REPLY_BYTES} bytes")
+            return _reply(response, bytes(body))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Lost(_why(error))
+
+
+def _memory(urls: str | Iterable[str], trust: Trust) -> Memory:
+    given = [urls] if isinstance(urls, str) else list(urls)
+    if not 1 <= len(given) <= GATEWAYS:
+        raise InputError(f"A client needs 1 to {GATEWAYS} gateways and gets {len(given)}. Next: name one with its URL.")
+    for url in given:
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"{url!r} is no gateway: a URL starts with http:// or https://.")
+    return Memory(tuple(url.rstrip("/") for url in given), trust)
+
+
+def _headers(ask: Ask) -> dict[str, str]:
+    headers = {"Accept": ask.accept}
+    if ask.content_type:
+        headers["Content-Type"] = ask.content_type
+    return headers
+
+
+def _reply(response: httpx.Response, body: bytes) -> Reply:
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        retry_after_s = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        retry_after_s = None
+    return Reply(response.status_code, media_type, body, retry_after_s)
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _height_and_window(found: Mapping[str, Any]) -> tuple[int, int]:
+    try:
+        return int(found["height"]), int(found["parameters"]["window"])
+    except (KeyError, TypeError, ValueError):
+        raise MalformedInput(
+            "The gateway's status names no height and window. Next: is this a cityid gateway?"
+        ) from None

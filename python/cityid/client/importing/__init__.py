@@ -1,0 +1,20 @@
+"""Bringing a whole register in: `rows` reads, `run` registers, `journal` remembers, `rejects` names what is left."""
+
+from cityid.client.importing.journal import Journal
+from cityid.client.importing.rejects import write_rejects
+from cityid.client.importing.rows import Columns, Reject, Row, Table, read_table
+from cityid.client.importing.run import Submitter, Summary, Target, import_rows
+
+__all__ = [
+    "Columns",
+    "Journal",
+    "Reject",
+    "Row",
+    "Submitter",
+    "Summary",
+    "Table",
+    "Target",
+    "import_rows",
+    "read_table",
+    "write_rejects",
+]

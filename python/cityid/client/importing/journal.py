@@ -1,0 +1,321 @@
+"""What an import has done, on disk before it is done: so that a second run finds out instead of guessing.
+
+Two files stand beside the register, both JSON lines, both readable by their owner only:
+
+    FILE.disclosures.jsonl   code, attributes with salt and value: what the owner shows later, secret till then
+    FILE.import.jsonl        the journal: ranges asked for, batches signed, what became of them
+
+Order. The disclosures of a batch are durable before the batch stands in the journal; the batch, with the signed bytes
+of its transaction, is durable in the journal before it is sent. After a crash anywhere a second run therefore re-sends
+identical bytes, and what the network has done already it does not do again (P19). A torn last line is dropped; what a
+crash left in the disclosures without a batch is cut off.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+from cityid.client.importing.rows import Row
+from cityid.errors import InputError, StorageError
+
+__all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """One row with its serial and salts: everything that its commitments are made of."""
+
+    id: str
+    line: int
+    digest: str
+    serial: int
+    code: str
+    attributes: Mapping[str, tuple[str, bytes, str]]  # name: schema, salt, value
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of the disclosures file."""
+        attributes = {
+            name: {"schema": schema, "salt": salt.hex(), "value": value}
+            for name, (schema, salt, value) in self.attributes.items()
+        }
+        return {
+            "id": self.id,
+            "line": self.line,
+            "digest": self.digest,
+            "serial": self.serial,
+            "code": self.code,
+            "attributes": attributes,
+        }
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> "Disclosure":
+        """Reads one line back; KeyError, TypeError or ValueError when it is none."""
+        attributes = {
+            name: (str(parts["schema"]), bytes.fromhex(parts["salt"]), str(parts["value"]))
+            for name, parts in found["attributes"].items()
+        }
+        return Disclosure(
+            str(found["id"]),
+            int(found["line"]),
+            str(found["digest"]),
+            int(found["serial"]),
+            str(found["code"]),
+            attributes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A signed transaction that is on disk: its id, its bytes, the last height that may include it."""
+
+    id: bytes
+    transaction: bytes
+    valid_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A transaction that registers these rows."""
+
+    planned: Planned
+    rows: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Journal:
+    """Both files, open, and what they say. One process at a time."""
+
+    path: Path
+    target: Mapping[str, Any]
+    disclosures: dict[str, Disclosure] = field(default_factory=dict)
+    allocations: dict[bytes, Planned] = field(default_factory=dict)  # asked for, outcome not noted
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    batches: dict[bytes, Batch] = field(default_factory=dict)  # signed, outcome not noted
+    committed: dict[str, int] = field(default_factory=dict)  # row: height
+    rejected: dict[str, str] = field(default_factory=dict)  # row: reason
+    _journal: BinaryIO | None = None
+    _disclosed: BinaryIO | None = None
+
+    @classmethod
+    def open(cls, source: Path, target: Mapping[str, Any]) -> Self:
+        """Opens or makes the two files beside `source`.
+
+        Raises:
+            InputError: the journal belongs to an import with another target, or another import is running.
+            StorageError: the files hold something that this program did not write.
+        """
+        journal = cls(source.with_name(source.name + ".import.jsonl"), dict(target))
+        try:
+            journal._journal = _open_private(journal.path)
+            journal._disclosed = _open_private(source.with_name(source.name + ".disclosures.jsonl"))
+            journal._load()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def close(self) -> None:
+        """Closes both files; the journal says nothing new after that."""
+        for file in (self._journal, self._disclosed):
+            if file is not None:
+                file.close()
+        self._journal = self._disclosed = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def used_serials(self) -> set[int]:
+        """Serials that this import has given out, whatever became of them."""
+        return {disclosure.serial for disclosure in self.disclosures.values()}
+
+    def disclose(self, disclosures: Iterable[Disclosure]) -> None:
+        """Writes salts and values down; durable on return."""
+        new = list(disclosures)
+        self._append(self._disclosed, [disclosure.to_json() for disclosure in new], durable=True)
+        self.disclosures.update((disclosure.id, disclosure) for disclosure in new)
+
+    def plan_allocation(self, planned: Planned) -> None:
+        """Notes an allocation that is about to be asked for; durable on return."""
+        self._note({"entry": "allocation", **_planned_json(planned)}, durable=True)
+        self.allocations[planned.id] = planned
+
+    def note_allocation(self, id: bytes, ranges: Sequence[tuple[int, int]]) -> None:
+        """Notes what an allocation gave; no ranges when it was refused."""
+        self._note({"entry": "ranges", "id": id.hex(), "ranges": [list(part) for part in ranges]}, durable=True)
+        self.allocations.pop(id, None)
+        self.ranges.extend(ranges)
+
+    def plan_batch(self, batch: Batch) -> None:
+        """Notes a batch that is about to be sent; durable on return."""
+        assert self._disclosed is not None
+        self._note(
+            {
+                "entry": "batch",
+                **_planned_json(batch.planned),
+                "rows": list(batch.rows),
+                "disclosures_bytes": self._disclosed.tell(),
+            },
+            durable=True,
+        )
+        self.batches[batch.planned.id] = batch
+
+    def note_committed(self, id: bytes, height: int, rows: Sequence[str] | None = None) -> None:
+        """Notes that the rows of a batch (or those named) are registered. Not durable: a second run can ask again."""
+        batch = self.batches.pop(id, None)
+        done = rows if rows is not None else batch.rows if batch is not None else ()
+        self._note({"entry": "committed", "id": id.hex(), "height": height, "rows": list(done)}, durable=False)
+        self.committed.update(dict.fromkeys(done, height))
+
+    def note_refused(self, id: bytes, reason: str, rows: Sequence[str] = ()) -> None:
+        """Notes that a batch was refused; `rows` are given up for that reason, the others are free again."""
+        self.batches.pop(id, None)
+        self._note({"entry": "refused", "id": id.hex(), "reason": reason, "rows": list(rows)}, durable=False)
+        self.rejected.update(dict.fromkeys(rows, reason))
+
+    def _note(self, entry: Mapping[str, Any], *, durable: bool) -> None:
+        self._append(self._journal, [entry], durable=durable)
+
+    def _append(self, file: BinaryIO | None, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
+        assert file is not None, "the journal is open"
+        text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        try:
+            file.write(text.encode())
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(
+                f"{self.path.parent} cannot be written ({error}). Nothing more is sent. "
+                "Next: make room and run the import again."
+            ) from None
+
+    def _load(self) -> None:
+        assert self._journal is not None
+        assert self._disclosed is not None
+        entries = _lines(self._journal, self.path)
+        header = {"entry": "import", "version": VERSION, **self.target}
+        if not entries:
+            # Whatever stands in the disclosures without a journal is not ours to cut: say so.
+            if self._disclosed.seek(0, os.SEEK_END):
+                raise InputError(
+                    f"There are disclosures but no journal {self.path.name}. "
+                    "Next: put the journal back, or move both away."
+                )
+            self._append(self._journal, [header], durable=True)
+            return
+        if entries[0] != header:
+            different = sorted(key for key in header if entries[0].get(key) != header[key])
+            raise InputError(
+                f"{self.path.name} belongs to an import with another {', '.join(different)}. "
+                "Next: import the file as before, or copy it to another name."
+            )
+        disclosed_bytes = 0
+        for entry in entries[1:]:
+            try:
+                disclosed_bytes = max(disclosed_bytes, self._apply(entry))
+            except (KeyError, TypeError, ValueError, binascii.Error) as error:
+                raise StorageError(
+                    f"{self.path} holds an entry that cannot be read ({error!r}). Next: restore it from a copy."
+                ) from None
+        self._load_disclosures(disclosed_bytes)
+
+    def _apply(self, entry: Mapping[str, Any]) -> int:
+        id = bytes.fromhex(entry["id"])
+        match entry["entry"]:
+            case "allocation":
+                self.allocations[id] = _planned(entry)
+            case "ranges":
+                self.allocations.pop(id, None)
+                self.ranges.extend((int(base), int(size)) for base, size in entry["ranges"])
+            case "batch":
+                self.batches[id] = Batch(_planned(entry), tuple(entry["rows"]))
+                return int(entry["disclosures_bytes"])
+            case "committed":
+                self.batches.pop(id, None)
+                self.committed.update(dict.fromkeys(entry["rows"], int(entry["height"])))
+            case "refused":
+                self.batches.pop(id, None)
+                self.rejected.update(dict.fromkeys(entry["rows"], str(entry["reason"])))
+            case other:
+                raise ValueError(f"unknown entry {other!r}")
+        return 0
+
+    def _load_disclosures(self, size_bytes: int) -> None:
+        assert self._disclosed is not None
+        name = f"{self.path.name.removesuffix('.import.jsonl')}.disclosures.jsonl"
+        if self._disclosed.seek(0, os.SEEK_END) < size_bytes:
+            raise StorageError(
+                f"{name} is shorter than the journal says. Next: restore it from a copy; salts cannot be made again."
+            )
+        # Salts without a batch were never sent, and nothing refers to them.
+        self._disclosed.truncate(size_bytes)
+        for entry in _lines(self._disclosed, Path(name)):
+            try:
+                disclosure = Disclosure.from_json(entry)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise StorageError(
+                    f"{name} holds a line that cannot be read ({error!r}). Next: restore it from a copy."
+                ) from None
+            self.disclosures[disclosure.id] = disclosure
+
+
+def digest_of(row: Row) -> str:
+    """Tells whether a row still says the same; 128 bits, never published."""
+    text = json.dumps([row.serial, sorted(row.attributes.items())], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _open_private(path: Path) -> BinaryIO:
+    """Opens for reading and appending, 0600, for one process at a time."""
+    import fcntl
+
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise InputError(f"{path.name} is in use: another import of this file is running. Next: wait for it.") from None
+    return file
+
+
+def _lines(file: BinaryIO, path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a torn last one is cut off, so that the next entry does not continue it."""
+    file.seek(0)
+    entries: list[dict[str, Any]] = []
+    end = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            raise StorageError(f"{path.name} is damaged after {end} bytes. Next: restore it from a copy.") from None
+        end += len(line)
+    file.truncate(end)
+    file.seek(end)
+    return entries
+
+
+def _planned_json(planned: Planned) -> dict[str, Any]:
+    return {
+        "id": planned.id.hex(),
+        "transaction": base64.b64encode(planned.transaction).decode(),
+        "valid_until": planned.valid_until,
+    }
+
+
+def _planned(entry: Mapping[str, Any]) -> Planned:
+    return Planned(
+        bytes.fromhex(entry["id"]), base64.b64decode(entry["transaction"], validate=True), int(entry["valid_until"])
+    )

@@ -1,0 +1,296 @@
+"""What a client does, without doing it: a job is a generator that yields what to ask next and is sent what came back.
+
+    Ask(gateway, method, path, …)   →  Reply, or Lost when nothing usable came
+    Pause(seconds)                  →  None
+
+So the order of gateways, the retries, the checks and the verdicts are written once and serve the Trio face and the
+synchronous face alike (`faces.py` obeys them); and they are tested without a socket or a clock.
+
+Rules. An answer is verified before anything is concluded from it, whichever gateway gave it. The highest height that a
+verified answer showed is kept, and nothing older passes for an answer again. Sending the same transaction twice is safe
+(P19), so a lost reply means: ask another gateway, with identical bytes. Receipts, and rows of `look_up`, are a
+gateway's word, not a proof; what must be proven is resolved.
+"""
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from cityid._native import Answer, Trust, Verdict, verify
+from cityid.client.replies import (
+    CBOR,
+    CBOR_SEQUENCE,
+    JSON,
+    Ask,
+    Lost,
+    Pause,
+    Receipt,
+    Reply,
+    failure,
+    json_object,
+    receipts,
+)
+from cityid.errors import MalformedInput, PeerUnreachable, ProofInvalid, Unavailable, VerificationError
+
+__all__ = ["Memory", "Plan", "Resolved", "look_up", "resolve", "status", "submit", "update_trust", "wait_for"]
+
+Outcome = TypeVar("Outcome")
+Plan = Generator[Ask | Pause, Reply | Lost | None, Outcome]
+
+ROUNDS: Final = 3  # times that every gateway is asked before a question counts as unanswered
+LOOK_UP_CODES: Final = 1_000  # the bound of POST /v1/resolve
+SUBMIT_BYTES: Final = 4 * 1024 * 1024  # of one request; a gateway refuses more
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a client remembers between jobs: trust, the highest height seen, which gateway answered last."""
+
+    gateways: tuple[str, ...]
+    trust: Trust
+    highest: int = 0
+    preferred: int = 0
+
+    def tour(self) -> list[int]:
+        """Every gateway once, the one that answered last first."""
+        count = len(self.gateways)
+        return [(self.preferred + step) % count for step in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A verified answer and what it proves. The verdict is never INVALID."""
+
+    code: str
+    verdict: Verdict
+    answer: Answer
+    gateway: str
+
+
+@dataclass(slots=True)
+class _Troubles:
+    """Why each gateway was passed over; the last word goes to the person who asked."""
+
+    seen: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def add(self, gateway: str, error: Exception) -> None:
+        self.seen.append((gateway, error))
+
+    def as_error(self, memory: Memory, question: str) -> Exception:
+        if not self.seen:
+            return PeerUnreachable(f"{question}: no gateway is known. Next: name one with its URL.")
+        worst = next((error for _, error in self.seen if isinstance(error, VerificationError)), self.seen[-1][1])
+        latest = {gateway: str(error) for gateway, error in self.seen}
+        told = "; ".join(f"{gateway}: {message}" for gateway, message in latest.items())
+        kind = type(worst) if isinstance(worst, Unavailable | ProofInvalid) else PeerUnreachable
+        return kind(f"{question}: no gateway of {len(memory.gateways)} gives a usable answer ({told})")
+
+
+def resolve(
+    memory: Memory,
+    code: str,
+    *,
+    clock: Callable[[], float],
+    max_age: float | None = None,
+    min_height: int | None = None,
+) -> Plan[Resolved]:
+    """Asks for `code` until an answer verifies and is new enough; UNKNOWN when only older ones can be had.
+
+    Raises:
+        InputError: every gateway refuses the question, for example because the code breaks the grammar.
+        ProofInvalid: what gateways answered does not verify.
+        Unavailable: no gateway answers.
+    """
+    troubles = _Troubles()
+    stale: Resolved | None = None
+    for round_number in range(ROUNDS):
+        for index in memory.tour():
+            gateway = memory.gateways[index]
+            reply = yield from _ask(Ask(index, "GET", _code_path(code), accept=CBOR))
+            if isinstance(reply, Lost):
+                troubles.add(gateway, PeerUnreachable(reply.reason))
+                continue
+            if reply.media_type != CBOR:
+                # A gateway that says the question itself is wrong is believed: asking another one changes nothing.
+                error = failure(reply)
+                if not isinstance(error, Unavailable):
+                    raise error
+                troubles.add(gateway, error)
+                continue
+            verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
+            if verdict.verdict == "INVALID":
+                step, _, detail = verdict.steps[-1] if verdict.steps else ("answer", False, "no step was recorded")
+                troubles.add(gateway, ProofInvalid(f"its answer fails at the step {step}: {detail}"))
+                continue
+            resolved = Resolved(code, verdict, Answer.from_bytes(reply.body), gateway)
+            if verdict.verdict != "UNKNOWN":
+                memory.preferred = index
+                memory.highest = max(memory.highest, verdict.height or 0)
+                return resolved
+            stale = resolved
+        if round_number + 1 < ROUNDS:
+            yield Pause(FIRST_PAUSE_S * 2**round_number)
+    if stale is not None:
+        return stale
+    raise troubles.as_error(memory, f"resolving {code}")
+
+
+def look_up(memory: Memory, codes: Sequence[str]) -> Plan[list[dict[str, Any]]]:
+    """What a gateway says about many codes, in their order; without proof, so a hint and nothing more."""
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(codes), LOOK_UP_CODES):
+        part = list(codes[start : start + LOOK_UP_CODES])
+        body = json.dumps({"codes": part, "proof": False}).encode()
+        reply = yield from _first_usable(memory, "POST", "/v1/resolve", content=body, content_type=JSON)
+        found = json_object(reply).get("results")
+        if not isinstance(found, list) or len(found) != len(part):
+            raise MalformedInput(f"/v1/resolve answers {len(part)} codes with something else than as many rows.")
+        rows.extend(row if isinstance(row, dict) else {} for row in found)
+    return rows
+
+
+def status(memory: Memory, gateway: int | None = None) -> Plan[dict[str, Any]]:
+    """What one gateway says about itself; the first that answers when none is named."""
+    if gateway is None:
+        return json_object((yield from _first_usable(memory, "GET", "/v1/status")))
+    reply = yield from _ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
+    if isinstance(reply, Lost):
+        raise PeerUnreachable(f"{memory.gateways[gateway]} does not answer: {reply.reason}")
+    if reply.status >= 400:
+        raise failure(reply)
+    return json_object(reply)
+
+
+def submit(memory: Memory, transactions: Mapping[bytes, bytes], *, patience_s: float = 60.0) -> Plan[list[Receipt]]:
+    """Sends finished transactions (by id) and waits until each is decided; receipts in the same order.
+
+    A transaction that the gateway refuses outright comes back as a receipt of state `refused`. Waiting ends after
+    `patience_s` seconds of pauses: what is not decided by then has state `pending`, and may be sent again as it is.
+
+    Raises:
+        Unavailable: no gateway takes them. Nothing is known then; sending the same bytes again is safe.
+    """
+    ids = list(transactions)
+    settled: dict[bytes, Receipt] = {}
+    pause = FIRST_PAUSE_S
+    waited = 0.0
+    while True:
+        open_ids = [id for id in ids if id not in settled]
+        for part in _parts(open_ids, transactions):
+            body = b"".join(transactions[id] for id in part)
+            reply = yield from _first_usable(
+                memory, "POST", "/v1/transactions?wait=committed", content=body, content_type=CBOR_SEQUENCE
+            )
+            settled.update((receipt.id, receipt) for receipt in receipts(reply) if receipt.final)
+        if all(id in settled for id in ids) or waited >= patience_s:
+            return [settled.get(id, Receipt(id, "pending")) for id in ids]
+        # Sending again is how one asks again: identical bytes are the same transaction, wherever they arrive.
+        yield Pause(pause)
+        waited += pause
+        pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+def wait_for(memory: Memory, height: int, *, gateway: int, patience_s: float = 30.0) -> Plan[dict[str, Any]]:
+    """Asks one gateway for its status until it has reached `height`."""
+    waited, last = 0.0, "nothing yet"
+    while waited < patience_s:
+        reply = yield from _ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
+        if isinstance(reply, Reply) and reply.status < 400:
+            found = json_object(reply)
+            if int(found.get("height", 0)) >= height:
+                return found
+            last = f"height {found.get('height')}"
+        elif isinstance(reply, Lost):
+            last = reply.reason
+        yield Pause(FIRST_PAUSE_S)
+        waited += FIRST_PAUSE_S
+    raise PeerUnreachable(
+        f"{memory.gateways[gateway]} does not reach height {height} in {patience_s:g} s (last: {last})"
+    )
+
+
+def update_trust(memory: Memory) -> Plan[Trust]:
+    """Advances trust to the newest header that a gateway proves, under an unchanged validator set.
+
+    Raises:
+        CertificateInvalid: the header is not certified by the validators that trust names.
+    """
+    reply = yield from _first_usable(memory, "GET", f"/v1/trust?from={memory.trust.height}")
+    newest = json_object(reply).get("newest")
+    if newest is None:
+        return memory.trust
+    try:
+        parts = (
+            bytes.fromhex(newest["header"]),
+            bytes.fromhex(newest["log_path"]),
+            bytes.fromhex(newest["certificate"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedInput(
+            f"/v1/trust answers with something else than a header, path and certificate: {error}"
+        ) from None
+    memory.trust = memory.trust.advance(*parts)
+    memory.highest = max(memory.highest, memory.trust.height)
+    return memory.trust
+
+
+def _verdict(
+    body: bytes, memory: Memory, code: str, now: float, max_age: float | None, min_height: int | None
+) -> Verdict:
+    floor = max(memory.highest, memory.trust.height, min_height or 0)
+    return verify(body, memory.trust, code=code, now=now, max_age=max_age, min_height=floor)
+
+
+def _ask(ask: Ask) -> Generator[Ask | Pause, Reply | Lost | None, Reply | Lost]:
+    reply = yield ask
+    assert reply is not None, "whoever obeys a plan answers every Ask"
+    return reply
+
+
+def _first_usable(
+    memory: Memory, method: str, path: str, *, content: bytes = b"", content_type: str = ""
+) -> Plan[Reply]:
+    """The first reply that is neither lost nor a refusal for the moment; other refusals are raised at once."""
+    troubles = _Troubles()
+    for round_number in range(ROUNDS):
+        asked_to_wait = 0.0
+        for index in memory.tour():
+            ask = Ask(index, method, path, accept=JSON, content=content, content_type=content_type)
+            reply = yield from _ask(ask)
+            if isinstance(reply, Lost):
+                troubles.add(memory.gateways[index], PeerUnreachable(reply.reason))
+                continue
+            if reply.status < 400:
+                memory.preferred = index
+                return reply
+            error = failure(reply)
+            if not isinstance(error, Unavailable):
+                raise error
+            troubles.add(memory.gateways[index], error)
+            asked_to_wait = max(asked_to_wait, reply.retry_after_s or 0.0)
+        if round_number + 1 < ROUNDS:
+            yield Pause(min(max(FIRST_PAUSE_S * 2**round_number, asked_to_wait), LONGEST_PAUSE_S))
+    raise troubles.as_error(memory, f"{method} {path.partition('?')[0]}")
+
+
+def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[list[bytes]]:
+    """The ids in requests of at most SUBMIT_BYTES each."""
+    parts: list[list[bytes]] = []
+    size = SUBMIT_BYTES
+    for id in ids:
+        if size + len(transactions[id]) > SUBMIT_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(id)
+        size += len(transactions[id])
+    return parts
+
+
+def _code_path(code: str) -> str:
+    # A 21-digit alias is no path of its own; everything under MA is.
+    quoted = quote(code, safe="/.")
+    return f"/{quoted}" if code[:3].upper() == "MA." else f"/v1/codes/{quoted}"
