@@ -1,9 +1,52 @@
 """The Rust core. Buffers: anything with the buffer protocol is accepted where bytes are (`Buffer`)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, Protocol, final, type_check_only
 
 from typing_extensions import Buffer
+
+__all__ = [
+    "Answer",
+    "Candidate",
+    "Code",
+    "Commit",
+    "Consensus",
+    "Genesis",
+    "Ledger",
+    "Members",
+    "Snapshot",
+    "StateMap",
+    "Trust",
+    "Verdict",
+    "build_transaction",
+    "check_uscc",
+    "checkpoint_body",
+    "checkpoint_note",
+    "commitment",
+    "cosignature_line",
+    "cosignature_message",
+    "cosignature_vkey",
+    "finish_transaction",
+    "header_hash",
+    "header_json",
+    "leaf_hash",
+    "log_root",
+    "make_item_code",
+    "message_height",
+    "parse_many",
+    "possession_message",
+    "record_json",
+    "sha256_many",
+    "signature_backend",
+    "transaction_json",
+    "verify",
+    "verify_certificate",
+    "verify_consistency",
+    "verify_inclusion",
+    "verify_signature",
+    "verify_signatures",
+    "verify_strict",
+]
 
 # ---------------------------------------------------------------- codes
 @final
@@ -24,14 +67,14 @@ class Code:
     alias: str | None
     did: str
     path: str
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
 class Members:
     """The member cities, six digits each."""
-    def __init__(self, cities: Sequence[str]) -> None: ...
-    def __contains__(self, city: str) -> bool: ...
+    def __new__(cls, cities: Sequence[str]) -> Members: ...
+    def __contains__(self, city: str, /) -> bool: ...
     def __len__(self) -> int: ...
 
 def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[list[Code | None], list[str | None]]: ...
@@ -40,9 +83,10 @@ def check_uscc(text: str) -> None: ...
 
 # ---------------------------------------------------------------- hashes, signatures, log, map
 def sha256_many(data: Buffer | Sequence[bytes], offsets: Buffer | None = None) -> bytes: ...
-def tagged_hash(tag: str, data: Buffer) -> bytes: ...
 def verify_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
-def verify_signatures(public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]) -> list[bool]: ...
+def verify_signatures(
+    public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]
+) -> list[bool]: ...
 def verify_strict(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
 def signature_backend() -> str: ...
 def leaf_hash(data: Buffer) -> bytes: ...
@@ -53,7 +97,7 @@ def verify_consistency(size1: int, size2: int, proof: Sequence[bytes], root1: by
 @final
 class StateMap:
     """Path → value; key = SHA-256(path), value hash = SHA-256(value), jmt hash rules."""
-    def __init__(self) -> None: ...
+    def __new__(cls) -> StateMap: ...
     def update(self, items: Sequence[tuple[bytes, bytes | None]]) -> bytes: ...
     def get(self, path: Buffer) -> bytes | None: ...
     def prove(self, path: Buffer) -> bytes: ...
@@ -75,7 +119,11 @@ class Genesis:
     time_ms: int
     cities: list[str]  # six digits each, ascending: the validators, in order
     def parameters(self) -> dict[str, int]: ...
-    def city(self, city: str) -> dict[str, Any]: ...  # {"city", "name", "consensus", "checkpoint", "tls": 32 bytes each, "transaction": [32 bytes, …]}
+    def city(
+        self, city: str
+    ) -> dict[
+        str, Any
+    ]: ...  # {"city", "name", "consensus", "checkpoint", "tls": 32 bytes each, "transaction": [32 bytes, …]}
 
 @final
 class Trust:
@@ -87,8 +135,11 @@ class Trust:
     @staticmethod
     def from_json(text: str) -> Trust: ...
     def to_json(self) -> str: ...
-    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust: ...  # under an unchanged validator set; CertificateInvalid otherwise
+    def advance(
+        self, header: bytes, log_path: bytes, certificate: bytes
+    ) -> Trust: ...  # under an unchanged validator set; CertificateInvalid otherwise
     words: str
+    name: str
     genesis_hash: bytes
     height: int
     time_ms: int
@@ -118,18 +169,27 @@ class Verdict:
     signatures: tuple[int, int]  # (n, of)
     steps: list[tuple[str, bool, str]]  # name, passed, detail; the last one failed when INVALID
     notes: list[str]
-    record: str | None  # JSON of the record that the verdict is about
+    subject: str | None  # the canonical subject
+    code: str | None  # the code of the record: of an alias what it stands for, of a MISMATCH the other one
+    record: str | None  # JSON of the record that decides
     def to_json(self) -> str: ...
 
 def verify(
-    answer: Answer | Buffer, trust: Trust, *, code: str | None = None, now: int | float | None = None,
-    max_age: int | float | None = None, min_height: int | None = None,
+    answer: Answer | Buffer,
+    trust: Trust,
+    *,
+    code: str | None = None,
+    now: int | float | None = None,
+    max_age: int | float | None = None,
+    min_height: int | None = None,
 ) -> Verdict: ...  # now in seconds since 1970, max_age in seconds
 
 # ---------------------------------------------------------------- transactions
-def encode_operations(operations_json: str) -> bytes: ...
-def build_transaction(genesis_hash: bytes, valid_until: int, nonce: bytes, signers: Sequence[bytes], operations_json: str) -> tuple[bytes, bytes, bytes]:
+def build_transaction(
+    genesis_hash: bytes, valid_until: int, nonce: bytes, signers: Sequence[bytes], operations_json: str
+) -> tuple[bytes, bytes, bytes]:
     """(body, id, message to sign). `operations_json` is a JSON list of operations, docs/protocol.md."""
+
 def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes: ...
 def transaction_json(transaction: Buffer) -> str: ...
 def possession_message(genesis_hash: bytes, subject: str, purpose: str, public_key: bytes) -> bytes: ...
@@ -142,6 +202,7 @@ def header_hash(header: Buffer) -> bytes: ...
 @final
 class Candidate:
     """An executed block that is neither committed nor dropped. Dropping the object frees it."""
+
     header: bytes
     value: bytes  # log root after this header: what consensus decides on
     height: int
@@ -151,6 +212,7 @@ class Candidate:
 @final
 class Commit:
     """What one committed height leaves for the store, each as one buffer."""
+
     height: int
     changes: bytes  # every changed record: u16 key length, key, u32 record length, record
     receipts: bytes  # canonical CBOR array of receipts, in block order
@@ -160,7 +222,7 @@ class Commit:
 
 @final
 class Ledger:
-    def __init__(self, genesis: Genesis) -> None: ...
+    def __new__(cls, genesis: Genesis) -> Ledger: ...
     height: int
     time_ms: int
     header: bytes
@@ -169,13 +231,16 @@ class Ledger:
     records: int
     # -- transactions in: each signature is verified once, here, in batches
     def admit(self, transactions: Buffer) -> list[tuple[bytes, str | None, str | None]]:
-        """A CBOR sequence of transactions: (id, reason or None, message or None) each; accepted ones wait for `seal`. A sequence that stops parsing raises MalformedInput with nothing admitted."""
+        """A CBOR sequence of transactions: (id, reason or None, message or None) each; accepted ones wait for `seal`.
+
+        A sequence that stops parsing raises MalformedInput, with nothing of it admitted.
+        """
     def waiting(self) -> tuple[int, int]:
         """(transactions, bytes) admitted and not sealed yet."""
     def seal(self, max_transactions: int, max_bytes: int) -> tuple[bytes, bytes] | None:
         """(digest, batch body) of waiting transactions; the batch is then in the pool."""
     def ingest(self, batches: Sequence[bytes]) -> list[tuple[bytes, int, str | None]]:
-        """Batches from peers: (digest, transactions, error or None). A batch with any bad transaction is refused whole."""
+        """Batches from peers: (digest, transactions, error or None). One bad transaction refuses its whole batch."""
     def missing(self, digests: Buffer) -> list[bytes]:
         """Which of these 32-byte digests are not in the pool."""
     def batch(self, digest: Buffer) -> bytes | None: ...
@@ -183,7 +248,7 @@ class Ledger:
         """Whether every transaction of the batch may still stand in a block of this height."""
     def forget(self, digests: Buffer) -> None: ...
     def reclaim(self, digest: Buffer) -> int:
-        """Drops a batch from the pool and puts those of its transactions that are still valid and not committed back into the waiting queue; how many."""
+        """Drops a batch and queues those of its transactions anew that are valid and not included; how many."""
     def pool_size(self) -> tuple[int, int]:
         """(batches, bytes)."""
     # -- blocks
@@ -191,8 +256,13 @@ class Ledger:
     def validate(self, header: Buffer, digests: Buffer) -> Candidate:
         """Executes and compares every field. RuleViolation (reason `invalid_block`) says which differs."""
     def commit(self, candidate: Candidate, certificate: bytes) -> Commit: ...
-    def replay(self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes) -> None:
-        """Restart: consecutive heights from the store; the last header's state root is compared. `certificate` is the last height's."""
+    def replay(
+        self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes
+    ) -> None:
+        """Restart: consecutive heights from the store; the last state root is compared with what the records give.
+
+        `certificate` is the last height's. RuleViolation (`invalid_block`) when the store is damaged.
+        """
     # -- reading: from the last committed snapshot, never blocked by execution
     def snapshot(self) -> Snapshot: ...
     def resolve(self, code: str) -> str: ...  # JSON {"verdict", "status", "record", "as_of", "height", …}
@@ -200,6 +270,8 @@ class Ledger:
     def answer(self, code: str) -> Answer: ...
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) within the replay window."""
+    def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
+        """(receipt, index, size, path) for a proof under the receipts root of its header, within the replay window."""
     def inclusion(self, index: int, size: int) -> bytes: ...
     def consistency(self, size1: int, size2: int) -> bytes: ...
     def log_root_at(self, size: int) -> bytes: ...
@@ -220,27 +292,44 @@ def checkpoint_note(body: bytes, lines: Sequence[str]) -> str: ...
 def cosignature_vkey(name: str, public_key: bytes) -> str: ...
 
 # ---------------------------------------------------------------- consensus
+@type_check_only
 class Signer(Protocol):
     def sign(self, message: bytes, /) -> bytes: ...
 
-Effect = tuple[Any, ...]
+_Effect = tuple[Any, ...]
 
 @final
 class Consensus:
     """Malachite behind a seam; see docs/architecture.md for the effects."""
-    def __init__(self, public_key: bytes, signer: Signer, genesis_hash: bytes, seed: bytes, *, propose_ms: int = 500, step_ms: int = 300, precommit_ms: int = 100, delta_ms: int = 200) -> None: ...
-    def start_height(self, height: int, validators: Sequence[bytes]) -> list[Effect]: ...
-    def recover(self, height: int, validators: Sequence[bytes], entries: Sequence[bytes]) -> list[Effect]: ...
-    def receive(self, messages: Sequence[bytes]) -> list[Effect]: ...
-    def propose(self, height: int, round: int, value: bytes) -> list[Effect]: ...
-    def proposed_value(self, height: int, round: int, valid_round: int, proposer: int, value: bytes, valid: bool, sync: bool) -> list[Effect]: ...
-    def timeout(self, kind: str, round: int) -> list[Effect]: ...
-    def sync_value(self, certificate: bytes, value: bytes) -> list[Effect]: ...
+    def __new__(
+        cls,
+        public_key: bytes,
+        signer: Signer,
+        genesis_hash: bytes,
+        seed: bytes,
+        *,
+        propose_ms: int = 500,
+        step_ms: int = 300,
+        precommit_ms: int = 100,
+        delta_ms: int = 200,
+    ) -> Consensus: ...
+    def start_height(self, height: int, validators: Sequence[bytes]) -> list[_Effect]: ...
+    def recover(self, height: int, validators: Sequence[bytes], entries: Sequence[bytes]) -> list[_Effect]: ...
+    def receive(self, messages: Sequence[bytes]) -> list[_Effect]: ...
+    def propose(self, height: int, round: int, value: bytes) -> list[_Effect]: ...
+    def proposed_value(
+        self, height: int, round: int, valid_round: int, proposer: int, value: bytes, valid: bool, sync: bool
+    ) -> list[_Effect]: ...
+    def timeout(self, kind: str, round: int) -> list[_Effect]: ...
+    def sync_value(self, certificate: bytes, value: bytes) -> list[_Effect]: ...
     height: int
     round: int
     step: str
     def stats(self) -> dict[str, int]: ...
+    def set_timeouts(self, *, propose_ms: int, step_ms: int, precommit_ms: int, delta_ms: int) -> None: ...
 
 def message_height(message: Buffer) -> int: ...
-def verify_certificate(genesis_hash: bytes, validators: Sequence[bytes], certificate: bytes) -> tuple[int, int, bytes, int]:
+def verify_certificate(
+    genesis_hash: bytes, validators: Sequence[bytes], certificate: Buffer
+) -> tuple[int, int, bytes, int]:
     """(height, round, value, signatures); CertificateInvalid otherwise."""

@@ -152,7 +152,6 @@ impl Host {
 
     /// Stops the engine for good.
     pub fn stop(&mut self, reason: String) {
-        let reason = format!("consensus stopped, this node does not vote any more: {reason}; restart it, which recovers from its log");
         self.effects.push(Effect::Fatal(reason.clone()));
         self.stopped = Some(reason);
     }

@@ -1,0 +1,548 @@
+"""The driver: everything a city's node decides, and nothing that waits.
+
+`step(event, now)` takes one event and returns effects (`ports`); it never sleeps, sends, writes or reads a clock, so
+the real node and the simulation run this very code. It owns the consensus engine and the ledger. Its rules:
+
+- What a vote follows from is durable before the vote leaves (P37): the header and every batch of a proposal before the
+  engine hears of it, the vote log before a message (`outbox`).
+- A proposal is executed before it is voted on. Re-proposals keep their bytes. A header from the future is held (P34).
+- A height starts when a batch can be proposed, when others are there, or after the heartbeat; not before the one below
+  is durable, and not twice within the block interval.
+- A node that is behind proposes nothing. A block from a peer goes through the engine like any decision: by its
+  certificate. A decided value that turns out invalid halts the node.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, assert_never
+
+from cityid._native import Candidate, Consensus, Genesis, Ledger, header_hash, message_height, verify_certificate
+from cityid.errors import CertificateInvalid, MalformedInput
+from cityid.node import messages
+from cityid.node.batches import FETCH, SEAL, Batches
+from cityid.node.checkpoints import Checkpoints
+from cityid.node.heights import FREE_RESTREAM_ROUND, Decision, Height, Invalid, Offer, header_fields, next_height
+from cityid.node.messages import Frame, Proposal, Status
+from cityid.node.outbox import Outbox
+from cityid.node.ports import (
+    Committed,
+    Durable,
+    Effect,
+    Event,
+    Failed,
+    FramesReceived,
+    Halt,
+    HeightRecord,
+    Now,
+    PendingProposal,
+    Recovered,
+    Refused,
+    ServeBatches,
+    ServeBlocks,
+    Settings,
+    Signer,
+    Start,
+    Submitted,
+    TimerFired,
+    TimerKey,
+    Verified,
+)
+from cityid.node.sync import CatchUp
+
+TICK: TimerKey = ("tick", 0, 0)
+START = "start"
+PROPOSE_EMPTY = "propose_empty"
+HOLD = "hold"
+MAX_ROUNDS_AHEAD = 10
+
+
+class Driver:
+    """One city's node, without its clock, its network and its disk."""
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        ledger: Ledger,
+        city: str,
+        consensus_signer: Signer,
+        checkpoint_signer: Signer,
+        seed: bytes,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.ledger = ledger
+        self.city = city
+        self.halted: str | None = None
+        self._genesis_hash = genesis.hash
+        self._cities = genesis.cities
+        self._validators = [genesis.city(member)["consensus"] for member in genesis.cities]
+        parameters = genesis.parameters()
+        self._heartbeat_ms = parameters["heartbeat_ms"]
+        self._max_block_bytes = parameters["max_block_bytes"]
+        self._max_block_batches = min(parameters["max_block_batches"], messages.MAX_DIGESTS)
+        self._out = Outbox()
+        peers = [member for member in self._cities if member != city]
+        self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
+        self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
+        self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
+        self.engine = Consensus(
+            consensus_signer.public_key,
+            consensus_signer,
+            genesis.hash,
+            seed,
+            propose_ms=settings.propose_ms,
+            step_ms=settings.step_ms,
+            precommit_ms=settings.precommit_ms,
+            delta_ms=settings.delta_ms,
+        )
+        self._height = next_height(ledger)
+        self._tip_time_ms = ledger.time_ms
+        self._tip_value = ledger.log_root
+        self._started_us = -settings.block_interval_ms * 1_000
+        self._early: dict[tuple[int, str], list[bytes]] = {}  # consensus messages by height and sender
+        self._early_proposals: dict[str, Proposal] = {}
+        self._start_due_us: int | None = None
+        self._now = Now(0, 0)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether f + 1 cities know of no more than one height above this node's."""
+        return self.sync.credible_height() <= self.ledger.height + 1
+
+    def step(self, event: Event, now: Now) -> list[Effect]:
+        """Take one event; returns what to do about it."""
+        self._now = now
+        if self.halted is not None:
+            if isinstance(event, Submitted):
+                self._out.add(
+                    Refused(event.ticket, "storage", f"This node halted: {self.halted}. Send to another city.")
+                )
+            return self._out.drain()
+        match event:
+            case FramesReceived(frames):
+                self._on_frames(frames)
+            case TimerFired(key):
+                self._on_timer(key)
+            case Durable(token):
+                self._out.on_durable(token)
+            case Verified(results):
+                self._on_verified(results)
+            case Submitted(ticket, data):
+                self._on_submitted(ticket, data)
+            case Start(recovered):
+                self._on_start(recovered)
+            case Failed(reason):
+                self._halt(reason)
+            case _:
+                assert_never(event)
+        while self._advance():
+            pass
+        self.batches.flush()
+        self._out.close_votes(self._height.number)
+        return self._out.drain()
+
+    # ------------------------------------------------------------ events
+
+    def _on_start(self, recovered: Recovered) -> None:
+        self._out.timer(TICK, after_us=0)
+        self.batches.pool.remove(recovered.recent)
+        if recovered.batches:
+            self.batches.recover(self.ledger.ingest(recovered.batches), recovered.batches, self._now)
+        for proposal in recovered.proposals:
+            if proposal.height == self._height.number:
+                self._height.bodies[proposal.value] = proposal
+                self._height.durable.add(proposal.value)
+        if recovered.vote_height > self._height.number:
+            self._halt(
+                f"the vote log is at height {recovered.vote_height} and the store ends at height {self.ledger.height}: "
+                "the store lost what it had acknowledged. Restore the store from a newer backup, or start this city "
+                "anew from its peers with a new consensus key"
+            )
+        elif recovered.vote_height == self._height.number and recovered.vote_entries:
+            self._height.running = True
+            self._obey(self.engine.recover(self._height.number, self._validators, recovered.vote_entries))
+
+    def _on_frames(self, frames: Sequence[Frame]) -> None:
+        inbox: list[bytes] = []
+        for frame in frames:
+            try:
+                if frame.kind == messages.CONSENSUS:
+                    self._on_consensus(frame.peer, frame.payload, inbox)
+                else:
+                    self._on_frame(frame)
+            except MalformedInput as error:
+                kind = messages.NAMES.get(frame.kind, str(frame.kind))
+                self._out.log("warning", "frame_dropped", peer=frame.peer, kind=kind, why=str(error))
+        if inbox:
+            self._obey(self.engine.receive(inbox))
+
+    def _on_consensus(self, peer: str, payload: bytes, inbox: list[bytes]) -> None:
+        height = message_height(payload)
+        if height == self._height.number and self._height.running:
+            inbox.append(payload)
+        elif self._height.number <= height <= self._height.number + 1:
+            early = self._early.setdefault((height, peer), [])
+            if len(early) < self.settings.max_early_messages // len(self._cities):
+                early.append(payload)
+
+    def _on_frame(self, frame: Frame) -> None:
+        peer, payload = frame.peer, frame.payload
+        match frame.kind:
+            case messages.HELLO:
+                self._send_status(peer)
+                self.batches.announce_to(peer)
+            case messages.PROPOSAL:
+                self._on_proposal(peer, messages.decode_proposal(payload))
+            case messages.BATCH:
+                self.batches.on_batch(peer, payload, self._now)
+            case messages.HAVE:
+                self.batches.on_have(peer, messages.decode_digests(payload), self._now)
+            case messages.WANT_BATCHES:
+                self._out.add(ServeBatches(peer, tuple(messages.decode_digests(payload))))
+            case messages.STATUS:
+                self.sync.on_status(peer, messages.decode_status(payload))
+            case messages.WANT_BLOCKS:
+                want = messages.decode_want_blocks(payload)
+                self._out.add(ServeBlocks(peer, want.first, want.count, self.settings.sync_max_bytes))
+            case messages.BLOCK:
+                self.sync.on_block(peer, messages.decode_block(payload), now_us=self._now.monotonic_us)
+            case messages.COSIGNATURE:
+                cosignature = messages.decode_cosignature(payload)
+                self.checkpoints.add(peer, cosignature)
+                self.sync.on_status(peer, Status(cosignature.height, b""))
+            case other:
+                raise MalformedInput(f"A peer's frame has the unknown kind {other}; its software is newer or broken.")
+
+    def _on_proposal(self, peer: str, proposal: Proposal) -> None:
+        height = self._height
+        if proposal.height == height.number + 1:
+            self._early_proposals[peer] = proposal
+            return
+        if proposal.height != height.number or (proposal.round, peer) in height.offers:
+            return
+        proposer = (proposal.height + proposal.round) % len(self._cities)  # P35
+        if peer != self._cities[proposer] and proposal.round < FREE_RESTREAM_ROUND:
+            return
+        if proposal.round > max(0, height.round) + MAX_ROUNDS_AHEAD:
+            return
+        if (body := height.add_body(proposal.header, proposal.digests)) is None:
+            self._out.log(
+                "warning", "proposal_dropped", peer=peer, height=proposal.height, why="digests or height differ"
+            )
+            return
+        height.offers[proposal.round, peer] = Offer(proposal.round, proposal.valid_round, proposer, peer, body.value)
+        self._keep(body)
+
+    def _on_timer(self, key: TimerKey) -> None:
+        name, height, round_ = key
+        if key == SEAL:
+            self.batches.seal(self._now)
+        elif key == FETCH:
+            self.batches.fetch(self._now)
+        elif key == TICK:
+            self._out.timer(TICK, after_us=self.settings.tick_ms * 1_000)
+            self._send_status(None)
+            self.batches.announce_again(self._now)
+            self.batches.tidy(self.batches.pool.digests(), self._height.number, self._now)
+        elif name == START:
+            self._start_due_us = None
+        elif (name, round_) in self._height.timers and height == self._height.number:
+            self._height.timers.discard((name, round_))
+            if name not in (PROPOSE_EMPTY, HOLD):
+                self._obey(self.engine.timeout(name, round_))
+
+    def _send_status(self, peer: str | None) -> None:
+        status = Status(self._height.number - 1, self._tip_value)
+        self._out.send(peer, messages.STATUS, messages.encode_status(status))
+
+    def _on_verified(self, results: Sequence[tuple[bytes, int, str | None]]) -> None:
+        for peer, digest, error in self.batches.on_verified(results, self._now):
+            found = self.sync.block_at(self._height.number)
+            if found is not None and self._height.synced and digest in messages.decode_digests(found[1].digests):
+                self._halt(
+                    f"a batch of the decided height {self._height.number} is invalid here: {error} (from {peer})"
+                )
+
+    def _on_submitted(self, ticket: int, data: bytes) -> None:
+        if self.is_synced:
+            self.batches.submit(ticket, data, self._now)
+        else:
+            behind = self.sync.credible_height() - self.ledger.height
+            self._out.add(
+                Refused(ticket, "not_synced", f"This node is {behind} heights behind. Send to another city, or wait.")
+            )
+
+    # ------------------------------------------------------------ the engine's effects
+
+    def _obey(self, effects: Iterable[tuple[Any, ...]]) -> None:
+        height = self._height
+        for effect in effects:
+            match effect:
+                case ("wal", _, entry):
+                    self._out.log_vote(entry)
+                case ("publish", message):
+                    self._out.publish(message)
+                case ("timer", kind, round_, duration_us):
+                    height.timers.add((kind, round_))
+                    self._out.timer((kind, height.number, round_), after_us=duration_us)
+                case ("cancel", kind, round_):
+                    self._cancel(kind, round_)
+                case ("cancel_all",):
+                    for kind, round_ in sorted(height.timers):
+                        self._cancel(kind, round_)
+                case ("start_round", _, round_, *_):
+                    height.round = round_
+                    height.wish = None
+                    if round_ > 0:
+                        self._out.log("info", "round_started", height=height.number, round=round_)
+                case ("get_value", _, round_):
+                    height.wish = (round_, self._now.monotonic_us)
+                case ("restream", _, round_, valid_round, value):
+                    if (body := height.bodies.get(value)) is not None:
+                        self._send_proposal(body, round_, valid_round)
+                case ("decide", _, _, value, certificate):
+                    height.decision = Decision(value, certificate)
+                case ("finalize", _, certificate, evidence):
+                    self._on_finalize(certificate, evidence)
+                case ("sync_verified", _, round_, value, proposer):
+                    found = self.sync.block_at(height.number)
+                    sender = self.city if found is None else found[0]
+                    height.sync_offer = Offer(round_, -1, proposer, sender, value)
+                case ("sync_rejected", _, reason):
+                    if (found := self.sync.block_at(height.number)) is not None:
+                        self._distrust(found[0], str(reason))
+                case ("error", *what):
+                    self._out.log("warning", "engine_refused", why=str(what[0]))
+                case ("fatal", *what):
+                    self._halt(f"the consensus engine stopped: {what[0]}. Restart this node: it recovers from its log")
+                case _:
+                    self._halt(f"the consensus engine asks for something unknown: {effect[0]!r}")
+
+    def _on_finalize(self, certificate: bytes, evidence: Any) -> None:
+        if (decision := self._height.decision) is None:
+            return
+        decision.certificate = certificate
+        decision.final = True
+        if evidence:
+            decision.evidence = tuple(repr(pair).encode() for pair in evidence)
+            self._out.log("error", "equivocation", height=self._height.number, messages=len(decision.evidence))
+
+    def _cancel(self, kind: str, round_: int) -> None:
+        if (kind, round_) in self._height.timers:
+            self._height.timers.discard((kind, round_))
+            self._out.cancel((kind, self._height.number, round_))
+
+    # ------------------------------------------------------------ what may have become possible
+
+    def _advance(self) -> bool:
+        """Do one thing that became possible; False when there is none."""
+        if self.halted is not None:
+            return False
+        return self._commit() or self._catch_up() or self._consider() or self._propose() or self._start_height()
+
+    def _start_height(self) -> bool:
+        """Start the next height, or set a timer for when it is due."""
+        height = self._height
+        if height.running or height.committing:
+            return False
+        now_us = self._now.monotonic_us
+        if self.sync.block_at(height.number) is None:
+            due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
+            interval_us = self.settings.block_interval_ms * 1_000
+            if self.batches.pool.has_proposable():
+                due_us = min(due_us, self._started_us + interval_us)
+            if bool(height.offers) or any(at == height.number for at, _ in self._early):
+                due_us = min(due_us, self._started_us + interval_us // 2)  # others are there: join them
+            if due_us > now_us:
+                if self._start_due_us is None or due_us < self._start_due_us:
+                    self._start_due_us = due_us
+                    self._out.timer((START, 0, 0), after_us=due_us - now_us)
+                return False
+        self._started_us = now_us
+        height.running = True
+        self._obey(self.engine.start_height(height.number, self._validators))
+        early = [message for (at, _), found in sorted(self._early.items()) if at == height.number for message in found]
+        self._early = {key: found for key, found in self._early.items() if key[0] > height.number}
+        if early:
+            self._obey(self.engine.receive(early))
+        return True
+
+    def _propose(self) -> bool:
+        """Build the block that the engine waits for."""
+        height = self._height
+        if height.wish is None or not height.running or self.sync.credible_height() >= height.number:
+            return False
+        round_, since_us = height.wish
+        pool = self.batches.pool
+        digests = pool.proposable(max_bytes=self._max_block_bytes, max_batches=self._max_block_batches)
+        if self.batches.tidy(digests, height.number, self._now):
+            return True
+        time_ms = max(self._tip_time_ms + 1, self._now.wall_ms)
+        waited_us = self._now.monotonic_us - since_us
+        patience_us = self.settings.empty_wait_ms * 1_000
+        if not digests and time_ms < self._tip_time_ms + self._heartbeat_ms and waited_us < patience_us:
+            if (PROPOSE_EMPTY, round_) not in height.timers:
+                height.timers.add((PROPOSE_EMPTY, round_))
+                self._out.timer((PROPOSE_EMPTY, height.number, round_), after_us=patience_us - waited_us)
+            return False
+        height.wish = None
+        candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
+        body = PendingProposal(height.number, candidate.value, candidate.header, b"".join(digests))
+        height.bodies[body.value] = body
+        height.verdicts[body.value] = candidate
+        self._send_proposal(body, round_, -1)
+        self._out.write(lambda: self._own_is_durable(height, body, round_), proposals=(body,))
+        return True
+
+    def _own_is_durable(self, height: Height, body: PendingProposal, round_: int) -> None:
+        height.durable.add(body.value)
+        if height is self._height and height.decision is None and height.round == round_:
+            self._obey(self.engine.propose(height.number, round_, body.value))
+
+    def _send_proposal(self, body: PendingProposal, round_: int, valid_round: int) -> None:
+        proposal = Proposal(body.height, round_, valid_round, body.header, body.digests)
+        self._out.send(None, messages.PROPOSAL, messages.encode_proposal(proposal), urgent=True)
+
+    def _keep(self, body: PendingProposal) -> None:
+        """Make a body durable, once."""
+        height = self._height
+        if body.value not in height.durable:
+            self._out.write(lambda: height.durable.add(body.value), proposals=(body,))
+
+    def _consider(self) -> bool:
+        """Execute an offered body and tell the engine."""
+        height = self._height
+        if not height.running or height.decision is not None:
+            return False
+        offers = sorted(height.offers.values(), key=lambda offer: (offer.round, offer.sender))
+        if height.sync_offer is not None:
+            offers.insert(0, height.sync_offer)
+        for offer in offers:
+            body = height.bodies[offer.value]
+            is_sync = offer is height.sync_offer
+            if (
+                offer.given
+                or not (is_sync or offer.value in height.durable)
+                or not self._has_batches(body, offer.sender)
+            ):
+                continue
+            if not is_sync and self._is_early(body, offer.round):
+                continue
+            offer.given = True
+            verdict = height.judge(self.ledger, body)
+            if isinstance(verdict, Invalid):
+                if is_sync:
+                    self._halt(f"the decided block of height {height.number} is invalid here: {verdict.reason}")
+                    return False
+                self._out.log(
+                    "warning", "proposal_invalid", height=height.number, round=offer.round, why=verdict.reason
+                )
+            valid = not isinstance(verdict, Invalid)
+            self._obey(
+                self.engine.proposed_value(
+                    height.number, offer.round, offer.valid_round, offer.proposer, offer.value, valid, is_sync
+                )
+            )
+            return True
+        return False
+
+    def _is_early(self, body: PendingProposal, round_: int) -> bool:
+        """Whether the header is from the future; then it is looked at again when its time has come (P34)."""
+        ahead_ms = int(header_fields(body.header)["time_ms"]) - self._now.wall_ms - self.settings.clock_drift_ms
+        if ahead_ms > 0 and (HOLD, round_) not in self._height.timers:
+            self._height.timers.add((HOLD, round_))
+            self._out.timer((HOLD, body.height, round_), after_us=ahead_ms * 1_000)
+        return ahead_ms > 0
+
+    def _has_batches(self, body: PendingProposal, sender: str) -> bool:
+        """Whether every batch is durable here; asks for those that are not."""
+        digests = messages.decode_digests(body.digests)
+        lacking = [digest for digest in digests if not self.batches.pool.is_durable(digest)]
+        if lacking:
+            unseen = [digest for digest in lacking if digest not in self.batches.pool]
+            self.batches.need(sender, unseen, self._now)
+        return not lacking
+
+    def _catch_up(self) -> bool:
+        """Ask for blocks, and put the next one through the engine by its certificate."""
+        height = self._height
+        if height.committing:
+            return False
+        if (ask := self.sync.next_request(self.ledger.height, now_us=self._now.monotonic_us)) is not None:
+            peer, want = ask
+            self._out.send(peer, messages.WANT_BLOCKS, messages.encode_want_blocks(want), urgent=True)
+        found = self.sync.block_at(height.number)
+        if found is None or height.synced or not height.running:
+            return False
+        peer, block = found
+        try:
+            at, _, value, _ = verify_certificate(self._genesis_hash, self._validators, block.certificate)  # P36
+        except CertificateInvalid as error:
+            self._distrust(peer, str(error))
+            return True
+        body = height.add_body(block.header, block.digests)
+        if at != height.number or body is None or body.value != value:
+            self._distrust(peer, "the certificate is for another block")
+            return True
+        self.batches.pool.need(peer, messages.decode_digests(block.digests), now_us=self._now.monotonic_us)
+        for bytes_of_batch in block.bodies:
+            self.batches.on_batch(peer, bytes_of_batch, self._now)
+        height.synced = True
+        if height.decision is None:
+            self._obey(self.engine.sync_value(block.certificate, value))
+        return True
+
+    def _distrust(self, peer: str, reason: str) -> None:
+        self._out.log("warning", "peer_left_aside", peer=peer, why=reason)
+        self.sync.leave_aside(peer, now_us=self._now.monotonic_us)
+
+    # ------------------------------------------------------------ the end of a height
+
+    def _commit(self) -> bool:
+        """Commit what is decided, as soon as its body and batches are here."""
+        height = self._height
+        decision = height.decision
+        if decision is None or not decision.final or height.committing:
+            return False
+        if (body := height.bodies.get(decision.value)) is None:
+            return False  # it comes with the block, from a city that has it
+        if not self._has_batches(body, self.city):
+            return False
+        verdict = height.judge(self.ledger, body)
+        if isinstance(verdict, Invalid):
+            self._halt(f"the decided block of height {height.number} is invalid here: {verdict.reason}")
+            return False
+        self._write_height(height, body, decision, verdict)
+        return True
+
+    def _write_height(self, height: Height, body: PendingProposal, decision: Decision, candidate: Candidate) -> None:
+        height.committing = True
+        self._out.close_votes(height.number)
+        commit = self.ledger.commit(candidate, decision.certificate)
+        record = HeightRecord(
+            height.number, body.header, header_hash(body.header), decision.certificate, body.digests, commit.changes,
+            commit.receipts, decision.evidence,
+        )  # fmt: skip
+        done = Committed(height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected)
+        self._out.write(lambda: self._height_is_durable(height, body, done), height=record)
+
+    def _height_is_durable(self, height: Height, body: PendingProposal, done: Committed) -> None:
+        for kind, round_ in sorted(height.timers):
+            self._out.cancel((kind, height.number, round_))
+        self._tip_time_ms = self.ledger.time_ms
+        self._tip_value = self.ledger.log_root
+        self._height = next_height(self.ledger)
+        self._early = {key: found for key, found in self._early.items() if key[0] >= self._height.number}
+        self.batches.on_committed(messages.decode_digests(body.digests))
+        self.sync.on_progress()
+        cosignature = self.checkpoints.sign(done.height, self.ledger.log_root, time_ms=done.time_ms)
+        self._out.send(None, messages.COSIGNATURE, messages.encode_cosignature(cosignature), urgent=True)
+        self._out.add(done)
+        early, self._early_proposals = self._early_proposals, {}
+        for peer, proposal in sorted(early.items()):
+            self._on_proposal(peer, proposal)
+
+    def _halt(self, reason: str) -> None:
+        self.halted = reason
+        self._out.log("error", "halted", why=reason)
+        self._out.add(Halt(reason))

@@ -1,0 +1,307 @@
+"""Trio obeys the driver: real time, real disks, real peers.
+
+One task steps the driver (`drive`); the others each do one kind of effect and report back as events. What blocks runs
+in threads: the two kinds of writing, reading for other cities, and verifying when it takes long. Writes that gathered
+while a sync ran are made durable together by the next one.
+
+Bounds: frames wait in `MAX_FRAMES` and then in the peers' inbox, which stops reading sockets; requests to serve beyond
+`MAX_SERVING` are dropped (the peer asks again, or another city); all other queues hold only what the driver's own
+bounds let it ask for.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Generic, Protocol, TypeAlias, TypeVar, assert_never
+
+import trio
+
+from cityid._native import Ledger
+from cityid.errors import StorageError
+from cityid.node.driver import Driver
+from cityid.node.messages import Frame
+from cityid.node.ports import (
+    Acknowledged,
+    Admitted,
+    AppendVotes,
+    CancelTimer,
+    Committed,
+    Durable,
+    Effect,
+    Event,
+    Failed,
+    FramesReceived,
+    Halt,
+    Log,
+    Now,
+    Refused,
+    Send,
+    ServeBatches,
+    ServeBlocks,
+    SetTimer,
+    TimerFired,
+    TimerKey,
+    Verified,
+    Verify,
+    WriteStore,
+)
+from cityid.node.store import Store
+from cityid.node.sync import serve_batches, serve_blocks
+from cityid.node.wal import VoteLog
+
+MAX_FRAMES = 65_536
+MAX_SERVING = 64
+SERVE_BATCHES_BYTES = 16 * 1024 * 1024
+INLINE_VERIFY_BYTES = 65_536  # verifying so much takes about as long as the way to a thread and back
+VERIFY_AT_ONCE_BYTES = 4 * 1024 * 1024
+
+Outcome: TypeAlias = Admitted | Acknowledged | Refused | Committed | Halt
+
+_Item = TypeVar("_Item")
+
+
+class Sender(Protocol):
+    """The other cities, as a place to put frames."""
+
+    def send(self, peer: str, kind: int, payload: bytes, *, urgent: bool) -> bool:
+        """Queue a frame for one city."""
+
+    def broadcast(self, kind: int, payload: bytes, *, urgent: bool) -> int:
+        """Queue a frame for every city."""
+
+
+class Logger(Protocol):
+    """Where events of the log go."""
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """For whoever looks for a fault."""
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Something happened."""
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Something that should not happen often."""
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Somebody has to look."""
+
+
+class Host:
+    """Runs one driver. `tell` gets what concerns clients; it must not block."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        ledger: Ledger,
+        *,
+        store: Store,
+        votes: VoteLog,
+        peers: Sender,
+        log: Logger,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        self._driver = driver
+        self._ledger = ledger
+        self._store = store
+        self._votes = votes
+        self._peers = peers
+        self._log = log
+        self._tell = tell
+        self._events: deque[Event] = deque()
+        self._frames: list[Frame] = []
+        self._frames_taken = trio.Event()
+        self._wake = trio.Event()
+        self._timers: dict[TimerKey, float] = {}
+        self._due: list[tuple[float, int, TimerKey]] = []
+        self._timer_number = 0
+        self._vote_lane = _Lane[AppendVotes]()
+        self._store_lane = _Lane[WriteStore]()
+        self._verify_lane = _Lane[bytes]()
+        self._serve_lane = _Lane[ServeBatches | ServeBlocks]()
+        self.steps = 0
+        self.vote_syncs = 0
+        self.store_syncs = 0
+        self.requests_dropped = 0
+
+    def post(self, event: Event) -> None:
+        """Give the driver an event."""
+        self._events.append(event)
+        self._wake.set()
+
+    async def run(
+        self,
+        inbox: trio.MemoryReceiveChannel[list[Frame]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Drive until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive, inbox)
+            nursery.start_soon(self._write_votes)
+            nursery.start_soon(self._write_store)
+            nursery.start_soon(self._verify)
+            nursery.start_soon(self._serve)
+            task_status.started()
+            await self._drive()
+
+    # ------------------------------------------------------------ the driver's task
+
+    async def _drive(self) -> None:
+        while True:
+            await self._wait()
+            frames, self._frames = self._frames, []
+            self._frames_taken.set()
+            if frames:
+                self._step(FramesReceived(frames))
+            for _ in range(len(self._events)):
+                self._step(self._events.popleft())
+            now = trio.current_time()
+            while self._due and self._due[0][0] <= now:
+                deadline, _, key = heappop(self._due)
+                if self._timers.get(key) == deadline:
+                    del self._timers[key]
+                    self._step(TimerFired(key))
+            await trio.lowlevel.checkpoint()
+
+    async def _wait(self) -> None:
+        if self._events or self._frames:
+            return
+        self._wake = trio.Event()
+        with trio.move_on_at(self._due[0][0] if self._due else float("inf")):
+            await self._wake.wait()
+
+    def _step(self, event: Event) -> None:
+        self.steps += 1
+        now = Now(int(trio.current_time() * 1_000_000), time.time_ns() // 1_000_000)
+        for effect in self._driver.step(event, now):
+            self._obey(effect)
+
+    def _obey(self, effect: Effect) -> None:
+        match effect:
+            case Send(None, kind, payload, urgent):
+                self._peers.broadcast(kind, payload, urgent=urgent)
+            case Send(str(peer), kind, payload, urgent):
+                self._peers.send(peer, kind, payload, urgent=urgent)
+            case AppendVotes():
+                self._vote_lane.put(effect)
+            case WriteStore():
+                self._store_lane.put(effect)
+            case Verify(bodies):
+                for body in bodies:
+                    self._verify_lane.put(body)
+            case SetTimer(key, after_us):
+                deadline = trio.current_time() + after_us / 1_000_000
+                self._timers[key] = deadline
+                self._timer_number += 1
+                heappush(self._due, (deadline, self._timer_number, key))
+            case CancelTimer(key):
+                self._timers.pop(key, None)
+            case ServeBatches() | ServeBlocks():
+                if len(self._serve_lane) < MAX_SERVING:
+                    self._serve_lane.put(effect)
+                else:
+                    self.requests_dropped += 1
+            case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
+                self._tell(effect)
+            case Log(level, event, fields):
+                write = {"debug": self._log.debug, "info": self._log.info, "warning": self._log.warning}
+                write.get(level, self._log.error)(event, **fields)
+            case _:
+                assert_never(effect)
+
+    # ------------------------------------------------------------ the other tasks
+
+    async def _receive(self, inbox: trio.MemoryReceiveChannel[list[Frame]]) -> None:
+        async for frames in inbox:
+            while len(self._frames) > MAX_FRAMES:
+                self._frames_taken = trio.Event()
+                await self._frames_taken.wait()
+            self._frames += frames
+            self._wake.set()
+
+    async def _write_votes(self) -> None:
+        while True:
+            appends = await self._vote_lane.take()
+            try:
+                await trio.to_thread.run_sync(self._append_votes, appends)
+            except StorageError as error:
+                self.post(Failed(str(error)))
+                return
+            self.vote_syncs += 1
+            for append in appends:
+                self.post(Durable(append.token))
+
+    def _append_votes(self, appends: list[AppendVotes]) -> None:
+        """Entries of one height become one record and one sync; nearly always they all are."""
+        waiting: list[bytes] = []
+        for position, append in enumerate(appends):
+            waiting += append.entries
+            if position + 1 == len(appends) or appends[position + 1].height != append.height:
+                self._votes.append(append.height, waiting)
+                waiting = []
+
+    async def _write_store(self) -> None:
+        while True:
+            writes = await self._store_lane.take()
+            try:
+                await trio.to_thread.run_sync(self._store.write, writes)
+            except StorageError as error:
+                self.post(Failed(str(error)))
+                return
+            self.store_syncs += 1
+            for write in writes:
+                self.post(Durable(write.token))
+
+    async def _verify(self) -> None:
+        while True:
+            bodies = await self._verify_lane.take(weight=len, limit=VERIFY_AT_ONCE_BYTES)
+            if sum(map(len, bodies)) <= INLINE_VERIFY_BYTES:
+                results = self._ledger.ingest(bodies)
+            else:
+                results = await trio.to_thread.run_sync(self._ledger.ingest, bodies)
+            self.post(Verified(results))
+
+    async def _serve(self) -> None:
+        while True:
+            for request in await self._serve_lane.take(limit=1):
+                try:
+                    frames = await trio.to_thread.run_sync(self._read, request)
+                except StorageError as error:
+                    self._log.error("reading_failed", why=str(error))
+                    continue
+                for kind, payload in frames:
+                    self._peers.send(request.peer, kind, payload, urgent=False)
+
+    def _read(self, request: ServeBatches | ServeBlocks) -> list[tuple[int, bytes]]:
+        if isinstance(request, ServeBatches):
+            return list(serve_batches(self._store, request.digests, max_bytes=SERVE_BATCHES_BYTES))
+        found = serve_blocks(self._store, first=request.first, count=request.count, max_bytes=request.max_bytes)
+        return list(found)
+
+
+class _Lane(Generic[_Item]):
+    """First in, first out, from the driver's task to one other."""
+
+    def __init__(self) -> None:
+        self._items: deque[_Item] = deque()
+        self._filled = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: _Item) -> None:
+        self._items.append(item)
+        self._filled.set()
+
+    async def take(self, *, weight: Callable[[_Item], int] = lambda _: 1, limit: int = 4_096) -> list[_Item]:
+        """Wait until there is something; then take what there is, up to a total weight, but at least one."""
+        if not self._items:
+            self._filled = trio.Event()
+            await self._filled.wait()
+        taken = [self._items.popleft()]
+        limit -= weight(taken[0])
+        while self._items and weight(self._items[0]) <= limit:
+            limit -= weight(self._items[0])
+            taken.append(self._items.popleft())
+        return taken

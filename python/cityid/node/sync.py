@@ -1,0 +1,137 @@
+"""Catching up: who is ahead, whom to ask, and what they sent; and how a store's blocks are served.
+
+A node asks one city at a time for a window of blocks and executes them in order. What a city says about its height is
+only a reason to ask it: a block counts by its commit certificate. A city that sends a block whose certificate does not
+count, or does not send what it claims to have, is left aside for a while and another one is asked. Buffered blocks are
+bounded by the window, and a city only fills the window that it was asked for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cityid.node.messages import (
+    BATCH,
+    BLOCK,
+    DIGEST_BYTES,
+    MAX_BLOCKS_WANTED,
+    Block,
+    Status,
+    WantBlocks,
+    encode_block,
+)
+from cityid.node.ports import BlockSource
+
+ANSWER_WITHIN_US = 3_000_000
+LEFT_ASIDE_US = 60_000_000
+
+
+@dataclass(slots=True)
+class Request:
+    """The one open request."""
+
+    peer: str
+    first: int
+    count: int
+    since_us: int
+
+
+class CatchUp:
+    """What this node knows about being behind."""
+
+    def __init__(self, tolerated: int, *, window: int, patience_us: int) -> None:
+        self._tolerated = tolerated  # f: so many cities may lie
+        self._window = min(window, MAX_BLOCKS_WANTED)
+        self._patience_us = patience_us
+        self._statuses: dict[str, Status] = {}
+        self._aside: dict[str, int] = {}  # city → until when
+        self._request: Request | None = None
+        self._blocks: dict[int, tuple[str, Block]] = {}
+        self._behind_since_us: int | None = None
+
+    def on_status(self, peer: str, status: Status) -> None:
+        """A city says how far it is."""
+        self._statuses[peer] = status
+
+    def credible_height(self) -> int:
+        """A height that at least one honest city has reached: f + 1 cities claim it."""
+        heights = sorted((status.height for status in self._statuses.values()), reverse=True)
+        return heights[self._tolerated] if len(heights) > self._tolerated else 0
+
+    def next_request(self, tip: int, *, now_us: int) -> tuple[str, WantBlocks] | None:
+        """Whom to ask for what, if anything now; the caller sends it."""
+        self._blocks = {height: found for height, found in self._blocks.items() if height > tip}
+        ahead = {peer: status.height for peer, status in self._statuses.items() if status.height > tip}
+        if not ahead:
+            self._behind_since_us = self._request = None
+            return None
+        if self._behind_since_us is None:
+            self._behind_since_us = now_us
+        if max(ahead.values()) == tip + 1 and now_us - self._behind_since_us < self._patience_us:
+            return None  # the votes of that height are probably on their way
+        if (request := self._request) is not None:
+            if tip + 1 < request.first + request.count and now_us - request.since_us < ANSWER_WITHIN_US:
+                return None
+            if tip + 1 <= request.first:  # it claimed to have these and sent none that helped
+                self.leave_aside(request.peer, now_us=now_us)
+        candidates = sorted(peer for peer in ahead if self._aside.get(peer, 0) <= now_us)
+        if not candidates:
+            return None
+        peer = candidates[(tip + len(self._aside)) % len(candidates)]
+        self._request = Request(peer, tip + 1, min(self._window, ahead[peer] - tip), now_us)
+        return peer, WantBlocks(self._request.first, self._request.count)
+
+    def on_block(self, peer: str, block: Block, *, now_us: int) -> bool:
+        """Keep a block if it was asked for; whether it was."""
+        request = self._request
+        if request is None or peer != request.peer:
+            return False
+        if not request.first <= block.height < request.first + request.count:
+            return False
+        request.since_us = now_us
+        self._blocks[block.height] = (peer, block)
+        return True
+
+    def block_at(self, height: int) -> tuple[str, Block] | None:
+        """The block of this height, with who sent it, if it came."""
+        return self._blocks.get(height)
+
+    def leave_aside(self, peer: str, *, now_us: int) -> None:
+        """Do not ask this city for a while, and drop what it sent."""
+        self._aside[peer] = now_us + LEFT_ASIDE_US
+        self._blocks = {height: found for height, found in self._blocks.items() if found[0] != peer}
+        if self._request is not None and self._request.peer == peer:
+            self._request = None
+
+    def on_progress(self) -> None:
+        """A height was committed: patience starts anew."""
+        self._behind_since_us = None
+
+
+def serve_blocks(store: BlockSource, *, first: int, count: int, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Frames (kind, payload) with the blocks that were asked for, as far as they exist and fit."""
+    for height in range(first, first + min(count, MAX_BLOCKS_WANTED)):
+        if (found := store.block(height)) is None:
+            return
+        header, certificate, digests = found
+        starts = range(0, len(digests), DIGEST_BYTES)
+        bodies = [store.batch(digests[start : start + DIGEST_BYTES]) for start in starts]
+        if any(body is None for body in bodies):
+            return
+        payload = encode_block(
+            Block(height, header, certificate, digests, tuple(body for body in bodies if body is not None))
+        )
+        max_bytes -= len(payload)
+        if max_bytes < 0 and height > first:
+            return
+        yield BLOCK, payload
+
+
+def serve_batches(store: BlockSource, digests: tuple[bytes, ...], *, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Frames (kind, payload) with the batches that were asked for, as far as they exist and fit."""
+    for digest in digests:
+        if (body := store.batch(digest)) is None:
+            continue
+        max_bytes -= len(body)
+        if max_bytes < 0:
+            return
+        yield BATCH, body

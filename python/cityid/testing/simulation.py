@@ -1,0 +1,485 @@
+"""A whole network in one process on virtual time: the same seed gives the same history, anywhere.
+
+    >>> simulation = Simulation(cities=4, seed=1)
+    >>> ids = simulation.admit_organisation("130100", "A7K2", name="Water works")
+    >>> simulation.run_until(lambda: simulation.is_committed(ids))
+    >>> simulation.resolve("MA.156.130100.A7K2", at="320500")["verdict"]
+    'REGISTERED'
+
+Every city runs the driver, the consensus engine and the ledger of a real node. An event heap takes the place of the
+clock, and `faults` those of the network and the disks. A city may be crashed between any two effects, loses what its
+disk had not synced, and comes back through the same recovery as a real one. `checks` watches every message and commit;
+what must never happen raises `Violation`.
+
+Times are microseconds of virtual time since the start; methods that people call take milliseconds.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from cityid._native import Answer, Genesis, Ledger, build_transaction, finish_transaction, possession_message
+from cityid.node import messages
+from cityid.node.driver import Driver
+from cityid.node.messages import Frame
+from cityid.node.ports import (
+    Acknowledged,
+    Admitted,
+    AppendVotes,
+    CancelTimer,
+    Committed,
+    Durable,
+    Effect,
+    Event,
+    FramesReceived,
+    Halt,
+    Log,
+    Now,
+    Refused,
+    Send,
+    ServeBatches,
+    ServeBlocks,
+    SetTimer,
+    Settings,
+    Start,
+    Submitted,
+    TimerFired,
+    TimerKey,
+    Verified,
+    Verify,
+    WriteStore,
+)
+from cityid.node.sync import serve_batches, serve_blocks
+from cityid.testing.checks import Checks, Violation
+from cityid.testing.faults import Disk, DiskFaults, Network, NetworkFaults
+from cityid.testing.keys import GENESIS_TIME_MS, SeededSigner, city_codes, seeded_genesis, seeded_signer
+
+VERIFY_US = 1_000
+SERVE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class City:
+    """One city: what survives a crash, and what does not."""
+
+    code: str
+    disk: Disk = field(default_factory=Disk)
+    life: int = 0  # counts starts; events of an earlier life are void
+    driver: Driver | None = None
+    ledger: Ledger | None = None
+    inbox: list[Frame] = field(default_factory=list)
+    timers: dict[TimerKey, int] = field(default_factory=dict)
+    votes_syncing: int = 0
+    store_syncing: int = 0
+    crash_after_effects: int | None = None
+    clock_ahead_ms: int = 0
+    logs: list[Log] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A sync of one lane is over."""
+
+    votes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Everything that arrives at this moment is in the inbox."""
+
+
+class Crashed(Exception):
+    """A city went down in the middle of its effects."""
+
+
+class Simulation:
+    """A network of cities; see the head of this file."""
+
+    def __init__(
+        self,
+        cities: int = 4,
+        seed: int = 1,
+        *,
+        parameters: dict[str, int] | None = None,
+        settings: Settings | None = None,
+        network: NetworkFaults | None = None,
+        disks: DiskFaults | None = None,
+    ) -> None:
+        self.seed = seed
+        self.cities = city_codes(cities)
+        self.genesis: Genesis = seeded_genesis(self.cities, seed=seed, parameters=parameters)
+        self.now_us = 0
+        self.checks = Checks()
+        self.network = Network(network or NetworkFaults(), Random(f"network {seed}"))
+        self.disk_faults = disks or DiskFaults()
+        self.results: dict[bytes, tuple[str | None, str | None]] = {}  # id → reason, message at admission
+        self.acknowledged: set[bytes] = set()
+        self.refused: dict[int, Refused] = {}
+        self._settings = settings or Settings()
+        self._random = Random(f"disk {seed}")
+        self._heap: list[tuple[int, int, str, int, Event | Synced | Drain]] = []
+        self._sequence = 0
+        self._nonce = 0
+        self._tickets: dict[int, list[bytes]] = {}
+        self._trace = sha256()
+        self._nodes = {code: City(code) for code in self.cities}
+        for code in self.cities:
+            self.restart(code)
+
+    # ------------------------------------------------------------ time
+
+    def run_for(self, duration_ms: int) -> None:
+        """Let so much time pass."""
+        end_us = self.now_us + duration_ms * 1_000
+        while self._heap and self._heap[0][0] <= end_us:
+            self._next()
+        self.now_us = end_us
+
+    def run_until(self, condition: Callable[[], bool], *, limit_ms: int = 60_000) -> None:
+        """Let time pass until something holds; `TimeoutError` when it does not within the limit."""
+        end_us = self.now_us + limit_ms * 1_000
+        while not condition():
+            if not self._heap or self._heap[0][0] > end_us:
+                raise TimeoutError(f"not within {limit_ms} ms; heights are {self.heights()}")
+            self._next()
+
+    @property
+    def now_ms(self) -> int:
+        """Virtual wall-clock time, milliseconds since 1970."""
+        return GENESIS_TIME_MS + self.now_us // 1_000
+
+    @property
+    def trace(self) -> str:
+        """A digest of everything that happened so far: equal for equal seeds."""
+        return self._trace.hexdigest()
+
+    # ------------------------------------------------------------ faults
+
+    def crash(self, city: str, *, after_effects: int | None = None) -> None:
+        """Cut a city's power: now, or after it obeyed so many more effects."""
+        node = self._nodes[city]
+        if after_effects is not None:
+            node.crash_after_effects = after_effects
+        elif node.driver is not None:
+            self._cut(node)
+
+    def restart(self, city: str) -> None:
+        """Start a city from its disk, through recovery."""
+        node = self._nodes[city]
+        if node.driver is not None:
+            self._cut(node)
+        node.life += 1
+        node.crash_after_effects = None
+        node.ledger = ledger = Ledger(self.genesis)
+        if records := node.disk.heights:
+            ledger.replay(
+                [record.header for record in records],
+                [record.changes for record in records],
+                [record.receipts for record in records],
+                records[-1].certificate,
+            )
+            self.checks.on_commit(city, ledger.height, value=ledger.log_root, state_root=ledger.state_root)
+        node.driver = Driver(
+            genesis=self.genesis,
+            ledger=ledger,
+            city=city,
+            consensus_signer=self.signer(city, "consensus"),
+            checkpoint_signer=self.signer(city, "checkpoint"),
+            seed=sha256(f"{self.seed} {city} {node.life}".encode()).digest(),
+            settings=self._settings,
+        )
+        self._step(node, Start(node.disk.recovered()))
+        for other in self.cities:
+            if other != city and self.is_up(other):
+                self._deliver(city, other, messages.HELLO, b"")
+                self._deliver(other, city, messages.HELLO, b"")
+
+    def partition(self, *groups: Iterable[str]) -> None:
+        """Only cities of one group reach each other."""
+        self.network.split(groups)
+
+    def heal(self) -> None:
+        """End the partition."""
+        self.network.heal()
+
+    def set_clock(self, city: str, *, ahead_ms: int) -> None:
+        """Let a city's wall clock be wrong."""
+        self._nodes[city].clock_ahead_ms = ahead_ms
+
+    # ------------------------------------------------------------ clients
+
+    def signer(self, city: str, purpose: str = "transaction") -> SeededSigner:
+        """A city's key."""
+        return seeded_signer(self.seed, city, purpose)
+
+    def organisation_signer(self, city: str, org: str) -> SeededSigner:
+        """The key that `admit_organisation` registers."""
+        return seeded_signer(self.seed, city, org)
+
+    def submit(
+        self,
+        city: str,
+        operations: Sequence[dict[str, Any]],
+        *,
+        signers: Sequence[SeededSigner] | None = None,
+        valid_for: int = 1_000,
+    ) -> list[bytes]:
+        """Send one transaction to a city, signed by the city itself unless others are given; returns its id."""
+        signing = sorted(signers or [self.signer(city)], key=lambda signer: signer.public_key)
+        self._nonce += 1
+        body, id_, message = build_transaction(
+            self.genesis.hash,
+            self.height(city) + valid_for,
+            self._nonce.to_bytes(8, "big"),
+            [signer.public_key for signer in signing],
+            json.dumps(list(operations)),
+        )
+        self.send(city, finish_transaction(body, [signer.sign(message) for signer in signing]), ids=[id_])
+        return [id_]
+
+    def send(self, city: str, data: bytes, *, ids: Sequence[bytes]) -> int:
+        """Send encoded transactions to a city; returns the ticket of the request."""
+        node = self._nodes[city]
+        ticket = len(self._tickets) + 1
+        self._tickets[ticket] = list(ids)
+        if node.driver is None:
+            self.refused[ticket] = Refused(ticket, "unreachable", f"{city} is down")
+        else:
+            self._step(node, Submitted(ticket, data))
+        return ticket
+
+    def admit_organisation(self, city: str, org: str, *, name: str, quota: int = 1_000_000) -> list[bytes]:
+        """Submit the operation that admits an organisation with one key."""
+        key = self.organisation_signer(city, org).public_key
+        message = possession_message(self.genesis.hash, f"MA.156.{city}.{org}", "transaction", key)
+        entry = {
+            "purpose": "transaction",
+            "key": key.hex(),
+            "possession": self.organisation_signer(city, org).sign(message).hex(),
+        }
+        operation = {
+            "op": "admit_organisation", "city": city, "org": org, "name": name, "quota": quota, "keys": [entry],
+            "commitments": {},
+        }  # fmt: skip
+        return self.submit(city, [operation])
+
+    # ------------------------------------------------------------ looking
+
+    def is_up(self, city: str) -> bool:
+        """Whether a city runs."""
+        return self._nodes[city].driver is not None
+
+    def driver(self, city: str) -> Driver:
+        """The driver of a city that runs."""
+        if (driver := self._nodes[city].driver) is None:
+            raise LookupError(f"{city} is down; restart it first")
+        return driver
+
+    def ledger(self, city: str) -> Ledger:
+        """The ledger of a city that runs."""
+        return self.driver(city).ledger
+
+    def height(self, city: str) -> int:
+        """The durable height of a city, up or down."""
+        return len(self._nodes[city].disk.heights)
+
+    def heights(self) -> dict[str, int]:
+        """The durable heights of all cities."""
+        return {city: self.height(city) for city in self.cities}
+
+    def halted(self) -> dict[str, str]:
+        """Cities whose driver halted, and why."""
+        drivers = ((code, node.driver) for code, node in self._nodes.items())
+        return {code: driver.halted for code, driver in drivers if driver is not None and driver.halted is not None}
+
+    def logs(self, city: str) -> list[Log]:
+        """What a city logged, over all its lives."""
+        return self._nodes[city].logs
+
+    def is_committed(self, ids: Iterable[bytes], *, at: str | None = None) -> bool:
+        """Whether these transactions are in a block of one city, or of every one that runs."""
+        cities = [city for city in self.cities if self.is_up(city)] if at is None else [at]
+        wanted = list(ids)
+        return all(self.ledger(city).receipt(id_) is not None for city in cities for id_ in wanted)
+
+    def resolve(self, code: str, *, at: str) -> dict[str, Any]:
+        """A city's record and verdict for a code."""
+        found: dict[str, Any] = json.loads(self.ledger(at).resolve(code))
+        return found
+
+    def answer(self, code: str, *, at: str) -> Answer:
+        """A city's answer for a code, to be verified."""
+        return self.ledger(at).answer(code)
+
+    def check(self) -> None:
+        """All that must hold now, faults or not."""
+        self.checks.check_held(node.disk for node in self._nodes.values())
+
+    def settle(self, *, limit_ms: int = 120_000) -> None:
+        """End every fault, start every city; then all must reach one tip and keep every acknowledged transaction."""
+        self.network.heal()
+        self.network.faults = NetworkFaults()
+        for city in self.cities:
+            self._nodes[city].clock_ahead_ms = 0
+            self._nodes[city].crash_after_effects = None
+            if not self.is_up(city):
+                self.restart(city)
+        self.check()
+        goal = self.checks.height + 2
+        try:
+            self.run_until(lambda: min(self.heights().values()) >= goal, limit_ms=limit_ms)
+            self.run_until(lambda: self.is_committed(self.acknowledged), limit_ms=limit_ms)
+        except TimeoutError as error:
+            raise Violation(f"faults ended, and the network does not recover: {error}; {self.halted()}") from error
+        self.check()
+
+    # ------------------------------------------------------------ the event heap
+
+    def _schedule(self, node: City, after_us: int, event: Event | Synced | Drain) -> None:
+        self._sequence += 1
+        heappush(self._heap, (self.now_us + after_us, self._sequence, node.code, node.life, event))
+
+    def _next(self) -> None:
+        self.now_us, _, code, life, event = heappop(self._heap)
+        node = self._nodes[code]
+        if node.life != life or node.driver is None:
+            return
+        match event:
+            case TimerFired(key) if node.timers.get(key) != self.now_us:
+                return
+            case FramesReceived(frames):
+                if not node.inbox:
+                    self._schedule(node, 0, Drain())
+                node.inbox += frames
+            case Drain():
+                received, node.inbox = tuple(node.inbox), []
+                self._step(node, FramesReceived(received))
+            case Synced(votes):
+                self._on_synced(node, votes=votes)
+            case _:
+                self._step(node, event)
+
+    def _on_synced(self, node: City, *, votes: bool) -> None:
+        """A sync that took a while is over: everything that waited when it began is durable."""
+        disk = node.disk
+        if votes:
+            told = [append.token for append in disk.waiting_votes[: node.votes_syncing]]
+            disk.sync_votes(node.votes_syncing)
+            node.votes_syncing = 0
+            if self.disk_faults.vote_log_lies:
+                told = []  # they were told at once
+        else:
+            writes = disk.waiting_writes[: node.store_syncing]
+            told = [write.token for write in writes if not self._is_lied_about(write)]
+            disk.sync_store(node.store_syncing)
+            node.store_syncing = 0
+        self._sync(node)
+        for token in told:
+            self._step(node, Durable(token))
+
+    def _is_lied_about(self, write: WriteStore) -> bool:
+        return self.disk_faults.store_lies and write.height is None
+
+    def _sync(self, node: City) -> None:
+        """Begin a sync of each lane that has writes and none under way."""
+        faults = self.disk_faults
+        usual_us = self._random.randint(*faults.sync_ms) * 1_000
+        if node.disk.waiting_votes and not node.votes_syncing:
+            node.votes_syncing = len(node.disk.waiting_votes)
+            self._schedule(node, faults.lie_ms * 1_000 if faults.vote_log_lies else usual_us, Synced(votes=True))
+        if node.disk.waiting_writes and not node.store_syncing:
+            node.store_syncing = len(node.disk.waiting_writes)
+            self._schedule(node, faults.lie_ms * 1_000 if faults.store_lies else usual_us, Synced(votes=False))
+
+    def _cut(self, node: City) -> None:
+        node.driver = node.ledger = None
+        node.inbox.clear()
+        node.timers.clear()
+        node.votes_syncing = node.store_syncing = 0
+        node.life += 1
+        faults = self.disk_faults
+        lying = faults.vote_log_lies or faults.store_lies
+        node.disk.crash(self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost)
+        self._trace.update(f"{self.now_us} {node.code} cut".encode())
+
+    # ------------------------------------------------------------ hosting a driver
+
+    def _step(self, node: City, event: Event) -> None:
+        driver = node.driver
+        if driver is None:
+            return
+        now = Now(self.now_us, self.now_ms + node.clock_ahead_ms)
+        effects = driver.step(event, now)
+        self._trace.update(f"{self.now_us} {node.code} {type(event).__name__} {len(effects)}".encode())
+        try:
+            for effect in effects:
+                if node.crash_after_effects is not None:
+                    node.crash_after_effects -= 1
+                    if node.crash_after_effects < 0:
+                        raise Crashed
+                self._obey(node, effect)
+        except Crashed:
+            self._cut(node)
+            return
+        self._sync(node)
+
+    def _obey(self, node: City, effect: Effect) -> None:
+        match effect:
+            case Send(peer, kind, payload, _):
+                if kind == messages.CONSENSUS:
+                    self.checks.on_message(node.code, payload)
+                self._trace.update(payload)
+                for receiver in self.cities if peer is None else [peer]:
+                    if receiver != node.code:
+                        self._deliver(node.code, receiver, kind, payload)
+            case AppendVotes():
+                node.disk.waiting_votes.append(effect)
+                if self.disk_faults.vote_log_lies:
+                    self._schedule(node, 0, Durable(effect.token))
+            case WriteStore():
+                node.disk.waiting_writes.append(effect)
+                if self._is_lied_about(effect):
+                    self._schedule(node, 0, Durable(effect.token))
+            case SetTimer(key, after_us):
+                node.timers[key] = self.now_us + after_us
+                self._schedule(node, after_us, TimerFired(key))
+            case CancelTimer(key):
+                node.timers.pop(key, None)
+            case Verify(bodies):
+                if node.ledger is not None:
+                    self._schedule(node, VERIFY_US, Verified(node.ledger.ingest(bodies)))
+            case ServeBatches(peer, digests):
+                for kind, payload in serve_batches(node.disk, digests, max_bytes=SERVE_BYTES):
+                    self._deliver(node.code, peer, kind, payload)
+            case ServeBlocks(peer, first, count, max_bytes):
+                for kind, payload in serve_blocks(node.disk, first=first, count=count, max_bytes=max_bytes):
+                    self._deliver(node.code, peer, kind, payload)
+            case Committed():
+                self._on_committed(node, effect)
+            case Admitted(ticket, rows):
+                self.results |= {id_: (reason, message) for id_, reason, message in rows}
+                self._tickets[ticket] = [id_ for id_, reason, _ in rows if reason is None]
+            case Acknowledged(ticket):
+                self.acknowledged.update(self._tickets[ticket])
+            case Refused(ticket):
+                self.refused[ticket] = effect
+            case Log():
+                node.logs.append(effect)
+            case Halt():
+                self._trace.update(b"halt")
+
+    def _on_committed(self, node: City, done: Committed) -> None:
+        if node.ledger is not None and node.ledger.height == done.height:
+            ledger = node.ledger
+            self.checks.on_commit(node.code, done.height, value=ledger.log_root, state_root=ledger.state_root)
+
+    def _deliver(self, sender: str, receiver: str, kind: int, payload: bytes) -> None:
+        node = self._nodes[receiver]
+        if node.driver is None:
+            return
+        for after_us in self.network.arrivals_us(sender, receiver):
+            self._schedule(node, after_us, FramesReceived((Frame(sender, kind, payload),)))

@@ -1,0 +1,401 @@
+//! Golden bytes: one example of every structure, in `tests/conformance/golden`, with a list of digests.
+//!
+//! Whoever changes one of these bytes changes the format: old signatures, proofs and stored blocks no longer fit. This test fails then.
+//! When the change is decided, write the files anew with
+//!
+//! ```text
+//! CITYID_REGENERATE=1 cargo test --release -p cityid-core --test golden
+//! ```
+//! and review the difference. `NAME.hex` holds bytes in hexadecimal, 32 to a line; `NAME.json` and `NAME.txt` are text. `DIGESTS`
+//! has SHA-256 of the bytes (not of their hexadecimal form) and the file name, for whoever writes another implementation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod support;
+
+use cityid_core::answer::{verify, Answer, CertifiedHeader, Options, VerdictKind};
+use cityid_core::block::{header_hash, Header};
+use cityid_core::code::Serial;
+use cityid_core::genesis::Genesis;
+use cityid_core::hash::{domain, hex, sha256, Hash, Suite, Tag};
+use cityid_core::json::from_hex;
+use cityid_core::ledger::operation::{possession_message, Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Target};
+use cityid_core::ledger::transaction::{assemble, assemble_batch, batch_digest, signing_message, transaction_id, Body, Transaction};
+use cityid_core::ledger::Receipt;
+use cityid_core::record::{Allocation, Children, KeyEntry, Kind, MapKey, Purpose, Record, Status, Table};
+use cityid_core::trust::Trust;
+use cityid_core::vote::{sign_bytes, CommitCertificate, VoteKind, NO_ROUND};
+use cityid_core::wire::{Decoder, Encoder};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use support::*;
+
+/// File name → content.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/golden")
+}
+
+fn hex_lines(bytes: &[u8]) -> String {
+    bytes.chunks(32).map(|line| hex(line) + "\n").collect()
+}
+
+#[test]
+fn golden_bytes_do_not_change() {
+    let files = all();
+    let digests: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&sha256(bytes)))).collect();
+    let directory = directory();
+    if std::env::var_os("CITYID_REGENERATE").is_some() {
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        for (name, bytes) in &files {
+            let content = if name.ends_with(".hex") { hex_lines(bytes).into_bytes() } else { bytes.clone() };
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+        std::fs::write(directory.join("DIGESTS"), &digests).unwrap();
+    }
+    let mut there: Vec<String> =
+        std::fs::read_dir(&directory).expect("the golden files").map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    there.sort();
+    let expected: Vec<String> = std::iter::once("DIGESTS".to_owned()).chain(files.keys().cloned()).collect();
+    assert_eq!(there, expected, "golden files are missing or too many");
+    let changed: Vec<&str> = files.iter().filter(|(name, bytes)| read(name) != **bytes).map(|(name, _)| name.as_str()).collect();
+    assert!(changed.is_empty(), "these formats changed: {changed:?}; the head of this file says what to do");
+    assert_eq!(std::fs::read_to_string(directory.join("DIGESTS")).unwrap(), digests);
+}
+
+/// The bytes of a golden file.
+fn read(name: &str) -> Vec<u8> {
+    let content = std::fs::read(directory().join(name)).unwrap();
+    if name.ends_with(".hex") {
+        let text = String::from_utf8(content).unwrap();
+        return from_hex(&text.lines().collect::<String>()).unwrap();
+    }
+    content
+}
+
+#[test]
+fn every_golden_structure_reads_back_to_the_same_bytes() {
+    for (name, bytes) in all() {
+        let (family, _) = name.split_once('-').or_else(|| name.split_once('.')).unwrap();
+        let again = match family {
+            "record" => Record::decode(&bytes).unwrap().encode(),
+            "header" => Header::decode(&bytes).unwrap().encode(),
+            "certificate" => CommitCertificate::decode(&bytes).unwrap().encode(),
+            "certified" => CertifiedHeader::decode(&bytes).unwrap().encode(),
+            "operation" => {
+                let mut decoder = Decoder::new(&bytes);
+                let operation = Operation::decode(&mut decoder).unwrap();
+                decoder.end().unwrap();
+                let from_json = Operation::from_json(operation.to_json()).unwrap();
+                assert_eq!(from_json, operation, "{name}");
+                encoded(&operation)
+            }
+            "transaction" => {
+                let transaction = Transaction::decode(&bytes).unwrap();
+                assemble(&transaction.body.encode(), &transaction.signatures)
+            }
+            "receipt" => {
+                Receipt::decode(&bytes).unwrap();
+                bytes.clone()
+            }
+            "answer" if name.ends_with(".json") => Answer::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes(),
+            "answer" => Answer::decode(&bytes).unwrap().encode(),
+            "trust" if name.ends_with(".json") => Trust::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes(),
+            "trust" if name.ends_with(".hex") => Trust::decode(&bytes).unwrap().encode(),
+            "genesis" if name.ends_with(".json") => {
+                Genesis::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes()
+            }
+            _ => continue,
+        };
+        assert_eq!(again, bytes, "{name}");
+    }
+}
+
+fn all() -> Files {
+    let mut files = Files::new();
+    genesis_and_trust(&mut files);
+    domains(&mut files);
+    blocks(&mut files);
+    map_keys(&mut files);
+    for record in records() {
+        files.insert(format!("record-{:02}-{}.hex", record.kind as u8, record.kind.name()), record.encode());
+    }
+    transactions(&mut files);
+    answers(&mut files);
+    files
+}
+
+fn genesis_and_trust(files: &mut Files) {
+    let world = World::new(4);
+    files.insert("genesis.hex".to_owned(), world.genesis.encode());
+    files.insert("genesis.json".to_owned(), world.genesis.to_json().into_bytes());
+    files.insert("genesis-hash.hex".to_owned(), world.genesis.hash().to_vec());
+    files.insert("validators.hex".to_owned(), world.validators().encode());
+    files.insert("validators-hash.hex".to_owned(), world.validators().hash().to_vec());
+    let trust = world.trust();
+    files.insert("trust.hex".to_owned(), trust.encode());
+    files.insert("trust.json".to_owned(), trust.to_json().into_bytes());
+    files.insert("trust-words.txt".to_owned(), (trust.words() + "\n").into_bytes());
+}
+
+/// Every tag under both suites: what a tagged hash or a signed message starts with.
+fn domains(files: &mut Files) {
+    let tags = [
+        Tag::Genesis,
+        Tag::Header,
+        Tag::Validators,
+        Tag::Trust,
+        Tag::Transaction,
+        Tag::TransactionSignature,
+        Tag::Batch,
+        Tag::Record,
+        Tag::Possession,
+        Tag::Commitment,
+        Tag::TableLeaf,
+        Tag::TableEmpty,
+        Tag::TableNode,
+        Tag::Expired,
+    ];
+    for suite in [Suite::Ed25519Sha256, Suite::Sm2Sm3] {
+        let all: Vec<u8> = tags.iter().flat_map(|tag| domain(*tag, suite)).collect();
+        files.insert(format!("domains-suite-{}.hex", suite as u8), all);
+    }
+}
+
+fn blocks(files: &mut Files) {
+    let world = World::with_records(4);
+    let header = world.headers.last().unwrap();
+    files.insert("header.hex".to_owned(), header.clone());
+    files.insert("header-genesis.hex".to_owned(), world.headers[0].clone());
+    files.insert("digest-header.hex".to_owned(), header_hash(header).to_vec());
+    let block = world.block();
+    files.insert("certified-header.hex".to_owned(), block.encode());
+    files.insert("certificate.hex".to_owned(), block.certificate(5, &world.validators()).unwrap().encode());
+    let kinds = [
+        ("proposal", VoteKind::Proposal),
+        ("prevote", VoteKind::PrevoteValue),
+        ("prevote-nil", VoteKind::PrevoteNil),
+        ("precommit", VoteKind::PrecommitValue),
+        ("precommit-nil", VoteKind::PrecommitNil),
+    ];
+    for (name, kind) in kinds {
+        let pol_round = if kind == VoteKind::Proposal { 1 } else { NO_ROUND };
+        files.insert(format!("sign-bytes-{name}.hex"), sign_bytes(kind, &world.genesis.hash(), 5, 2, pol_round, &[7; 32]));
+    }
+}
+
+/// Every map key with its path behind it.
+fn map_keys(files: &mut Files) {
+    let (city, class, number) = (city(), class(), serial(12_345));
+    let key = public(0, 1);
+    let keys = [
+        MapKey::Network,
+        MapKey::City(city),
+        MapKey::Organisation(city, org("A7K2")),
+        MapKey::Category(city, Some(org("A7K2")), category()),
+        MapKey::Class(city, class),
+        MapKey::Million(city, class, number),
+        MapKey::Thousand(city, class, number),
+        MapKey::Item(city, class, number),
+        MapKey::Alias("cjt553", b"130100010203000012345"),
+        MapKey::Foreign(FOREIGN),
+        MapKey::Parameters,
+        MapKey::Key(&key),
+        MapKey::Holding(city, org("A7K2"), class),
+    ];
+    for key in keys {
+        files.insert(format!("key-{:02}-{}.hex", key.kind() as u8, key.kind().name()), [key.encode(), key.path().to_vec()].concat());
+    }
+    files.insert("key-04-category-of-city.hex".to_owned(), {
+        let key = MapKey::Category(city, None, category());
+        [key.encode(), key.path().to_vec()].concat()
+    });
+}
+
+/// One record of every kind, with every field that the kind can have.
+fn records() -> Vec<Record> {
+    let services = vec![("linkset".to_owned(), "https://example.org/linkset".to_owned())];
+    let commitments = vec![("name".to_owned(), [5; 32]), ("place".to_owned(), [6; 32])];
+    let entry = |purpose, number, until| KeyEntry { suite: Suite::Ed25519Sha256, purpose, key: public(7, number), from: 3, until };
+    let holder = Some("MA.156.130100.A7K2".to_owned());
+    let table = Table { root: [1; 32], depth: 10, version: 2, overrides: 3, digest: [2; 32], count: 1_000 };
+    let make = |kind| {
+        let mut record = Record::new(kind, 300);
+        (record.version, record.previous) = (2, Some([9; 32]));
+        match kind {
+            Kind::Network => {
+                (record.name, record.test, record.children) = (Some("Test network".to_owned()), true, Children::Map);
+            }
+            Kind::City => {
+                record.name = Some("石家庄".to_owned());
+                record.keys = vec![entry(Purpose::Transaction, 1, Some(900)), entry(Purpose::Consensus, 2, None)];
+                record.administered_by = Some(city());
+                (record.services, record.commitments) = (services.clone(), commitments.clone());
+                record.children = Children::Map;
+            }
+            Kind::Organisation => {
+                record.name = Some("Lighting office".to_owned());
+                record.keys = vec![entry(Purpose::Transaction, 1, None)];
+                record.quota = Some(1 << 40);
+                (record.services, record.commitments) = (services.clone(), commitments.clone());
+                (record.status, record.status_by_city, record.children) = (Status::Suspended, true, Children::Map);
+            }
+            Kind::Category => {
+                record.name = Some("Street lamp".to_owned());
+                record.services = services.clone();
+            }
+            Kind::Class => {
+                record.allocation = Some(Allocation { next_million: 2, open_million: Some(1), next_thousand: 17 });
+                record.children = Children::Map;
+            }
+            Kind::Million => (record.holder, record.children) = (holder.clone(), Children::Items),
+            Kind::Thousand => (record.holder, record.table, record.children) = (holder.clone(), Some(table), Children::Table),
+            Kind::Item => {
+                record.code = Some(code(12_345));
+                record.holder = Some("MA.156.130100.B8L3".to_owned());
+                (record.services, record.commitments) = (services.clone(), commitments.clone());
+                record.status = Status::Retired;
+            }
+            Kind::Alias => record.code = Some(code(12_345)),
+            Kind::Foreign => record.claims = vec!["MA.156.130100".to_owned(), "MA.156.130100.A7K2".to_owned()],
+            Kind::Parameters => record.parameters = genesis_of(4).parameters.values().to_vec(),
+            Kind::Key => (record.holder, record.purpose) = (holder.clone(), Some(Purpose::Transaction)),
+            Kind::Holding => record.serials = Some(1_001_000),
+        }
+        record
+    };
+    Kind::ALL.into_iter().map(make).collect()
+}
+
+fn encoded(operation: &Operation) -> Vec<u8> {
+    let mut out = Encoder::new();
+    operation.encode(&mut out);
+    out.finish()
+}
+
+fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
+    let holder = Holder { city: city(), org: Some(org("A7K2")) };
+    let commitments = vec![("name".to_owned(), [5; 32])];
+    let services = vec![("linkset".to_owned(), "https://example.org/linkset".to_owned())];
+    let proof = |number: usize| {
+        let message = possession_message(genesis, &holder, Purpose::Transaction, &public(number, 1));
+        KeyProof { purpose: Purpose::Transaction, key: public(number, 1), possession: secret(number, 1).sign(&message).to_bytes() }
+    };
+    let new_item = |number, status, full: bool| NewItem {
+        serial: Serial::new(number).unwrap(),
+        status,
+        commitments: if full { commitments.clone() } else { Vec::new() },
+        services: if full { services.clone() } else { Vec::new() },
+    };
+    let update = ItemUpdate { serial: serial(1), expected_version: 1, commitments: commitments.clone(), services: services.clone() };
+    let status = |target| Action::SetStatus { target, expected_version: 3, status: Status::Suspended };
+    let whole_code = cityid_core::code::Code::parse(&code(1), None).unwrap();
+    let actions = [
+        (
+            "1-admit-organisation",
+            Action::AdmitOrganisation {
+                city: city(),
+                org: org("A7K2"),
+                name: "Lighting office".to_owned(),
+                quota: 1_000_000,
+                keys: vec![proof(200)],
+                commitments: commitments.clone(),
+            },
+        ),
+        ("2-allocate-range", Action::AllocateRange { holder, class: class(), size: 1_000 }),
+        (
+            "3-register-category",
+            Action::RegisterCategory { holder: Holder { org: None, ..holder }, category: category(), name: "Lamp".to_owned() },
+        ),
+        (
+            "4-register-items",
+            Action::RegisterItems {
+                holder,
+                category: category(),
+                items: vec![new_item(1, Status::Active, true), new_item(2, Status::Allocated, false)],
+            },
+        ),
+        ("5-update-items", Action::UpdateItems { city: city(), class: class(), items: vec![update] }),
+        ("6-set-status-of-code", status(Target::Code(whole_code))),
+        ("6-set-status-of-range", status(Target::Range { city: city(), class: class(), base: serial(1_000), size: 1_000 })),
+        ("7-rotate-keys", Action::RotateKeys { subject: holder, expected_version: 1, add: vec![proof(201)], remove: vec![public(200, 1)] }),
+    ];
+    let mut operations: Vec<(&str, Operation)> =
+        actions.into_iter().map(|(name, action)| (name, Operation { action, reason: None, basis: None })).collect();
+    let allocate = operations[1].1.clone();
+    operations.push(("2-with-reason", Operation { reason: Some(4), ..allocate.clone() }));
+    operations.push(("2-with-basis", Operation { basis: Some([8; 32]), ..allocate.clone() }));
+    operations.push(("2-with-reason-and-basis", Operation { reason: Some(4), basis: Some([8; 32]), ..allocate }));
+    operations
+}
+
+fn transactions(files: &mut Files) {
+    let genesis = genesis_of(4).hash();
+    let operations = operations(&genesis);
+    for (name, operation) in &operations {
+        files.insert(format!("operation-{name}.hex"), encoded(operation));
+    }
+    let mut signers = [public(0, 1), public(200, 1)];
+    signers.sort_unstable();
+    let operations = operations.into_iter().map(|(_, operation)| operation).collect();
+    let body = Body { genesis, valid_until: 1_000, nonce: (0..16).collect(), signers: signers.to_vec(), operations }.encode();
+    let id = transaction_id(&body);
+    let message = signing_message(&id);
+    let signatures = signers.map(|signer| {
+        let number = if signer == public(0, 1) { 0 } else { 200 };
+        secret(number, 1).sign(&message).to_bytes()
+    });
+    let transaction = assemble(&body, &signatures);
+    let batch = assemble_batch(1, &transaction);
+    files.insert("digest-transaction.hex".to_owned(), id.to_vec());
+    files.insert("digest-batch.hex".to_owned(), batch_digest(&batch).to_vec());
+    files.insert("batch.hex".to_owned(), batch);
+    files.insert("transaction.hex".to_owned(), transaction);
+    let mut committed = Encoder::new();
+    committed.array(3).bytes(&id).uint(0).array(2).array(2).uint(3_000).uint(1_000).null();
+    let mut rejected = Encoder::new();
+    rejected.array(4).bytes(&id).uint(1).text("over_quota").uint(1);
+    let mut duplicate = Encoder::new();
+    duplicate.array(2).bytes(&id).uint(2);
+    for (name, receipt) in [("committed", committed), ("rejected", rejected), ("duplicate", duplicate)] {
+        files.insert(format!("receipt-{name}.hex"), receipt.finish());
+    }
+}
+
+/// An answer for each verdict that an answer can have, with the verdict; UNKNOWN and INVALID come from how it is verified.
+fn answers(files: &mut Files) {
+    let world = World::with_records(4);
+    let trust = world.trust();
+    let recent = world.now_ms() + 5_000;
+    let mut add = |name: &str, answer: Answer, now_ms: u64, expected: VerdictKind| {
+        let subject = answer.subject.clone();
+        let verdict = verify(&answer, &trust, &Options { code: Some(&subject), now_ms: Some(now_ms), ..Options::default() });
+        assert_eq!(verdict.verdict, expected, "{name}: {verdict:#?}");
+        files.insert(format!("answer-{name}.hex"), answer.encode());
+        files.insert(format!("answer-{name}.json"), answer.to_json().into_bytes());
+        files.insert(format!("verdict-{name}.json"), format!("{:#}\n", verdict.to_json()).into_bytes());
+    };
+    for (name, subject, expected) in [
+        ("registered", code(5), VerdictKind::Registered),
+        ("registered-city", format!("MA.156.{CITY}"), VerdictKind::Registered),
+        ("registered-category", format!("MA.156.{CITY}.A7K2/60.010203.1"), VerdictKind::Registered),
+        ("registered-alias", format!("{CITY}{CLASS}000000005"), VerdictKind::Registered),
+        ("registered-sealed", code(1_000), VerdictKind::Registered),
+        ("registered-sealed-million", code(2_000_007), VerdictKind::Registered),
+        ("registered-override", code(2_000), VerdictKind::Registered),
+        ("registered-leaf-over-override", code(2_001), VerdictKind::Registered),
+        ("not-registered", code(7), VerdictKind::NotRegistered),
+        ("not-registered-sealed", code(2_005), VerdictKind::NotRegistered),
+        ("not-registered-no-range", code(3_000_000), VerdictKind::NotRegistered),
+        ("mismatch", code(9), VerdictKind::Mismatch),
+        ("not-ours", FOREIGN.to_owned(), VerdictKind::NotOurs),
+        ("not-ours-no-member", "MA.156.650100".to_owned(), VerdictKind::NotOurs),
+    ] {
+        add(name, world.answer(&subject), recent, expected);
+    }
+    add("unavailable", world.answer_without_tables(&code(1_000)), recent, VerdictKind::Unavailable);
+    add("unknown", world.answer(&code(7)), recent + 3_600_000, VerdictKind::Unknown);
+    let mut unsigned = world.answer(&code(5));
+    unsigned.block = world.block_signed_by(&[1, 2]);
+    add("invalid", unsigned, recent, VerdictKind::Invalid);
+}
