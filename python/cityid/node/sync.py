@@ -54,6 +54,10 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
+    def cities_heard(self) -> int:
+        """How many other cities said how far they are."""
+        return len(self._statuses)
+
     def credible_height(self) -> int:
         """A height that at least one honest city has reached: f + 1 cities claim it."""
         heights = sorted((status.height for status in self._statuses.values()), reverse=True)
