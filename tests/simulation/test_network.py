@@ -297,7 +297,14 @@ def test_no_python_runs_per_transaction() -> None:
         calls = 0
         simulation = Simulation(cities=4, seed=1, settings=settings, parameters=large)
         city = simulation.cities[0]
-        category = {"op": "register_category", "city": city, "use": "10", "class": "010203", "model": "0", "name": "Lamp"}
+        category = {
+            "op": "register_category",
+            "city": city,
+            "use": "10",
+            "class": "010203",
+            "model": "0",
+            "name": "Lamp",
+        }
         built = [simulation.build(city, [category]) for _ in range(transactions)]
         simulation.send(city, b"".join(data for _, data in built), ids=[id_ for id_, _ in built])
         simulation.run_until(lambda: simulation.is_committed([built[-1][0]]), limit_ms=10_000)
@@ -341,4 +348,3 @@ def test_another_seed_gives_another_history() -> None:
     one.run_for(1_000)
     two.run_for(1_000)
     assert one.trace != two.trace
-

@@ -53,6 +53,7 @@ START = "start"
 PROPOSE_EMPTY = "propose_empty"
 HOLD = "hold"
 MAX_ROUNDS_AHEAD = 10
+STALE_HEARTBEATS = 4
 
 
 class Driver:
@@ -84,7 +85,8 @@ class Driver:
         peers = [member for member in self._cities if member != city]
         self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
         self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
-        self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
+        self._tolerated = len(peers) // 3  # f
+        self.sync = CatchUp(self._tolerated, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
         self.engine = Consensus(
             consensus_signer.public_key,
             consensus_signer,
@@ -108,6 +110,11 @@ class Driver:
     def is_synced(self) -> bool:
         """Whether f + 1 cities know of no more than one height above this node's."""
         return self.sync.credible_height() <= self.ledger.height + 1
+
+    def is_current(self, wall_ms: int) -> bool:
+        """Whether this node knows that it is at the tip: enough cities said so, and blocks keep coming."""
+        is_young = self._height.number == 1 or wall_ms - self._tip_time_ms <= STALE_HEARTBEATS * self._heartbeat_ms
+        return self.halted is None and self.is_synced and is_young and self.sync.heard_from > self._tolerated
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """Take one event; returns what to do about it."""
@@ -350,6 +357,8 @@ class Driver:
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
             interval_us = self.settings.block_interval_ms * 1_000
+            if height.number == 1 and self.sync.heard_from >= len(self._cities) * 2 // 3:
+                due_us = now_us  # a quorum is there: the first answers need not wait for a heartbeat
             if self.batches.pool.has_proposable():
                 due_us = min(due_us, self._started_us + interval_us)
             if bool(height.offers) or any(at == height.number for at, _ in self._early):

@@ -19,6 +19,7 @@ import trio
 
 from cityid._native import Ledger
 from cityid.errors import StorageError
+from cityid.node import telemetry
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
 from cityid.node.ports import (
@@ -71,24 +72,8 @@ class Sender(Protocol):
         """Queue a frame for every city."""
 
 
-class Logger(Protocol):
-    """Where events of the log go."""
-
-    def debug(self, event: str, /, **fields: object) -> None:
-        """For whoever looks for a fault."""
-
-    def info(self, event: str, /, **fields: object) -> None:
-        """Something happened."""
-
-    def warning(self, event: str, /, **fields: object) -> None:
-        """Something that should not happen often."""
-
-    def error(self, event: str, /, **fields: object) -> None:
-        """Somebody has to look."""
-
-
 class Host:
-    """Runs one driver. `tell` gets what concerns clients; it must not block."""
+    """Runs one driver. `tell` gets what concerns clients and is set before `run`; it must not block."""
 
     def __init__(
         self,
@@ -98,8 +83,7 @@ class Host:
         store: Store,
         votes: VoteLog,
         peers: Sender,
-        log: Logger,
-        tell: Callable[[Outcome], None],
+        log: telemetry.Log,
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -107,7 +91,7 @@ class Host:
         self._votes = votes
         self._peers = peers
         self._log = log
-        self._tell = tell
+        self.tell: Callable[[Outcome], None] = lambda _: None
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frames_taken = trio.Event()
@@ -128,6 +112,20 @@ class Host:
         """Give the driver an event."""
         self._events.append(event)
         self._wake.set()
+
+    def stats(self) -> dict[str, int]:
+        """Figures for `Metrics.watch`."""
+        driver = self._driver
+        return {
+            "height": driver.ledger.height,
+            "halted": int(driver.halted is not None),
+            "pool_batches": len(driver.batches.pool),
+            "pool_bytes": driver.batches.pool.size_bytes,
+            "steps_total": self.steps,
+            "vote_syncs_total": self.vote_syncs,
+            "store_syncs_total": self.store_syncs,
+            "requests_dropped_total": self.requests_dropped,
+        }
 
     async def run(
         self,
@@ -179,10 +177,11 @@ class Host:
 
     def _obey(self, effect: Effect) -> None:
         match effect:
-            case Send(None, kind, payload, urgent):
-                self._peers.broadcast(kind, payload, urgent=urgent)
-            case Send(str(peer), kind, payload, urgent):
-                self._peers.send(peer, kind, payload, urgent=urgent)
+            case Send(peer, kind, payload, urgent):
+                if peer is None:
+                    self._peers.broadcast(kind, payload, urgent=urgent)
+                else:
+                    self._peers.send(peer, kind, payload, urgent=urgent)
             case AppendVotes():
                 self._vote_lane.put(effect)
             case WriteStore():
@@ -203,10 +202,9 @@ class Host:
                 else:
                     self.requests_dropped += 1
             case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
-                self._tell(effect)
+                self.tell(effect)
             case Log(level, event, fields):
-                write = {"debug": self._log.debug, "info": self._log.info, "warning": self._log.warning}
-                write.get(level, self._log.error)(event, **fields)
+                self._log.limited(level, event, **fields)
             case _:
                 assert_never(effect)
 

@@ -17,6 +17,7 @@ hash; `f` → format of the store.
 
 import fcntl
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -250,10 +251,35 @@ class Store:
 
 
 def create_data(directory: Path, genesis_hash: bytes) -> None:
-    """Make the data folder of a new city: an empty store and an empty vote log. Only `init` does this."""
-    Store.create(directory, genesis_hash)
-    VoteLog.create(directory / VOTE_LOG)
-    sync_folder(directory)
+    """Make the data folder of a new city, with an empty store and an empty vote log: whole, or not at all."""
+    with _storage_errors(directory, "cannot be made"):
+        building = directory.with_name(directory.name + ".new")
+        shutil.rmtree(building, ignore_errors=True)
+        Store.create(building, genesis_hash)
+        VoteLog.create(building / VOTE_LOG)
+        sync_folder(building)
+        building.rename(directory)
+        sync_folder(directory.parent)
+
+
+def ensure_data(directory: Path, genesis_hash: bytes, *, mark: Path) -> None:
+    """Make the data folder at the first start of a city, and only then.
+
+    `mark` is a file beside the consensus key. It says that the key has voted: then a missing folder is a lost one (a
+    disk that is not mounted, perhaps), and to begin with an empty vote log could mean to vote twice.
+    """
+    if not directory.exists():
+        if mark.exists():
+            raise StorageError(
+                f"The data folder {directory} is gone, but this city has voted before ({mark} says so). With an empty "
+                "vote log it could vote twice. Mount the right disk or restore a backup; to start anew from the peers, "
+                f"make a new consensus key first and delete {mark.name}."
+            )
+        create_data(directory, genesis_hash)
+    if not mark.exists():
+        with _storage_errors(mark.parent, "cannot be marked"):
+            mark.touch(mode=0o600)
+            sync_folder(mark.parent)
 
 
 def sync_folder(directory: Path) -> None:
