@@ -53,7 +53,6 @@ START = "start"
 PROPOSE_EMPTY = "propose_empty"
 HOLD = "hold"
 MAX_ROUNDS_AHEAD = 10
-STALE_HEARTBEATS = 4
 
 
 class Driver:
@@ -85,8 +84,7 @@ class Driver:
         peers = [member for member in self._cities if member != city]
         self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
         self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
-        self._tolerated = len(peers) // 3  # f
-        self.sync = CatchUp(self._tolerated, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
+        self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
         self.engine = Consensus(
             consensus_signer.public_key,
             consensus_signer,
@@ -110,11 +108,6 @@ class Driver:
     def is_synced(self) -> bool:
         """Whether f + 1 cities know of no more than one height above this node's."""
         return self.sync.credible_height() <= self.ledger.height + 1
-
-    def is_current(self, wall_ms: int) -> bool:
-        """Whether this node knows that it is at the tip: enough cities said so, and blocks keep coming."""
-        is_young = self._height.number == 1 or wall_ms - self._tip_time_ms <= STALE_HEARTBEATS * self._heartbeat_ms
-        return self.halted is None and self.is_synced and is_young and self.sync.heard_from > self._tolerated
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """Take one event; returns what to do about it."""

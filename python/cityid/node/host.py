@@ -73,7 +73,7 @@ class Sender(Protocol):
 
 
 class Host:
-    """Runs one driver. `tell` gets what concerns clients and is set before `run`; it must not block."""
+    """Runs one driver. `tell` gets what concerns clients; it must not block."""
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Host:
         votes: VoteLog,
         peers: Sender,
         log: telemetry.Log,
+        tell: Callable[[Outcome], None],
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -91,7 +92,7 @@ class Host:
         self._votes = votes
         self._peers = peers
         self._log = log
-        self.tell: Callable[[Outcome], None] = lambda _: None
+        self._tell = tell
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frames_taken = trio.Event()
@@ -113,18 +114,14 @@ class Host:
         self._events.append(event)
         self._wake.set()
 
-    def stats(self) -> dict[str, int]:
-        """Figures for `Metrics.watch`."""
-        driver = self._driver
+    def figures(self) -> dict[str, int]:
+        """For metrics."""
         return {
-            "height": driver.ledger.height,
-            "halted": int(driver.halted is not None),
-            "pool_batches": len(driver.batches.pool),
-            "pool_bytes": driver.batches.pool.size_bytes,
             "steps_total": self.steps,
             "vote_syncs_total": self.vote_syncs,
             "store_syncs_total": self.store_syncs,
             "requests_dropped_total": self.requests_dropped,
+            "frames_waiting": len(self._frames),
         }
 
     async def run(
@@ -202,7 +199,7 @@ class Host:
                 else:
                     self.requests_dropped += 1
             case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
-                self.tell(effect)
+                self._tell(effect)
             case Log(level, event, fields):
                 self._log.limited(level, event, **fields)
             case _:

@@ -1,180 +1,181 @@
-"""One city's node: the whole program on one page.
+"""The whole program on one page: open what is on disk, start the parts, stop them in order.
 
-    config → keys, genesis → store, vote log → ledger (rebuilt, roots compared) → driver
-    nursery: peers ─ frames → host (drives, writes, verifies, serves) ─ outcomes → clients ← HTTP
-
-Everything runs in one nursery; parts talk over bounded channels. SIGTERM and SIGINT ask for a stop: HTTP requests in
-progress get `stop_ms`, then everything is cancelled. Nothing has to be saved on the way out: whatever was acknowledged
-is durable. When the disk fails the driver halts, and reads go on until somebody stops the node.
+What may fail before the first vote fails here, with one clear error: the settings, the keys, the store. After that the
+parts run in one nursery. SIGTERM and SIGINT end HTTP first, within `stop_ms`, then the connections and the driver; the
+store is closed when no thread writes any more.
 """
 
-import secrets
+import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import trio
 
-from cityid import genesis as geneses
 from cityid import keys
-from cityid._native import Genesis, Ledger, Trust
+from cityid._native import Genesis, Ledger
 from cityid.errors import InputError
-from cityid.node.clients import Clients
+from cityid.genesis import load as load_genesis
 from cityid.node.config import Config
-from cityid.node.control import serve
+from cityid.node.control.server import serve
 from cityid.node.driver import Driver
+from cityid.node.face import Face
 from cityid.node.frames import frame_caps
 from cityid.node.host import Host
 from cityid.node.messages import Frame
 from cityid.node.peers import Peers
 from cityid.node.ports import Recovered, Settings, Start
-from cityid.node.store import VOTE_LOG, Store, ensure_data
+from cityid.node.store import VOTE_LOG, Store, create_data
 from cityid.node.telemetry import Log, Metrics, open_log
 from cityid.node.tls import load_credentials
 from cityid.node.wal import VoteLog
 
-STARTED = "consensus.started"  # beside the consensus key: it has voted
+__all__ = ["prepare", "run"]
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The open store and vote log, and what they still knew."""
-
-    store: Store
-    votes: VoteLog
-    ledger: Ledger
-    recovered: Recovered
+def prepare(config: Config) -> None:
+    """Make the data folder of a new city. A node never makes it by itself: an empty folder would forget its votes."""
+    create_data(config.data, load_genesis(config.genesis).hash)
 
 
 async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run a node until it is asked to stop; starts with its URLs.
+    """Run one node until SIGTERM, SIGINT or cancellation; starts with its URLs once it listens.
 
-    Raises `InputError` for what is wrong with its configuration, `StorageError` for what is wrong with its disk.
+    Raises `InputError` for settings and keys that do not fit, `StorageError` for a store that is hurt or in use.
     """
     with open_log(config.log_file, level=config.log_level) as log:
-        genesis = geneses.load(config.genesis)
-        log = log.bind(city=config.city)
-        with _open_disk(config, genesis) as disk:
-            log.info("store_opened", height=disk.store.height, pending_batches=len(disk.recovered.batches))
-            await _run(config, genesis, disk, log, task_status)
-        log.info("stopped", height=disk.ledger.height)
+        genesis = load_genesis(config.genesis)
+        passphrase = config.passphrase()
+        consensus, checkpoint = (
+            _signer(config, genesis, purpose, passphrase) for purpose in ("consensus", "checkpoint")
+        )
+        credentials = load_credentials(
+            config.city, genesis, keys_directory=config.keys, certificates=config.certificates, passphrase=passphrase
+        )
+        ledger = Ledger(genesis)
+        with _recovered(config, genesis, ledger, log) as (store, votes, recovered):
+            driver = Driver(
+                genesis=genesis,
+                ledger=ledger,
+                city=config.city,
+                consensus_signer=consensus,
+                checkpoint_signer=checkpoint,
+                seed=os.urandom(32),
+                settings=_settings(config),
+            )
+            peers = Peers(
+                credentials=credentials,
+                genesis_hash=genesis.hash,
+                addresses=config.peers,
+                listen=config.listen_peers,
+                limits=config.limits,
+                timeouts=config.timeouts,
+                log=log,
+                tip=lambda: ledger.height,
+                caps=frame_caps(genesis.parameters()),
+            )
+            host = Host(
+                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=lambda outcome: face.tell(outcome)
+            )
+            face = Face(
+                city=config.city,
+                genesis=genesis,
+                ledger=ledger,
+                driver=driver,
+                blocks=store,
+                post=host.post,
+                connected=lambda: peers.connected,
+            )
+            metrics = Metrics()
+            metrics.watch("ledger", face.figures)
+            metrics.watch("peers", peers.stats)
+            metrics.watch("host", host.figures)
+            await _run_parts(config, log, host, peers, face, metrics, recovered, task_status)
 
 
-async def _run(config: Config, genesis: Genesis, disk: Disk, log: Log, task_status: trio.TaskStatus[list[str]]) -> None:
-    passphrase = config.passphrase()
-    driver = Driver(
-        genesis=genesis,
-        ledger=disk.ledger,
-        city=config.city,
-        consensus_signer=_signer(config, genesis, "consensus", passphrase),
-        checkpoint_signer=_signer(config, genesis, "checkpoint", passphrase),
-        seed=secrets.token_bytes(32),
-        settings=_settings(config),
-    )
-    peers = Peers(
-        credentials=load_credentials(
-            config.city,
-            genesis,
-            keys_directory=config.keys,
-            certificates=config.certificates,
-            passphrase=passphrase,
-        ),
-        genesis_hash=genesis.hash,
-        addresses=config.peers,
-        listen=config.listen_peers,
-        limits=config.limits,
-        timeouts=config.timeouts,
-        log=log,
-        tip=lambda: disk.store.height,
-        caps=frame_caps(genesis.parameters()),
-    )
-    host = Host(driver, disk.ledger, store=disk.store, votes=disk.votes, peers=peers, log=log)
-    clients = Clients(
-        genesis=genesis,
-        trust=Trust.load(str(config.genesis)),
-        driver=driver,
-        ledger=disk.ledger,
-        store=disk.store,
-        connected=lambda: peers.connected,
-        post=host.post,
-    )
-    host.tell = clients.tell
-    metrics = Metrics()
-    metrics.watch("peers", peers.stats)
-    metrics.watch("node", host.stats)
-    metrics.watch("ledger", lambda: {f"{name}_total": count for name, count in disk.ledger.counters().items()})
-    send_frames, receive_frames = trio.open_memory_channel[list[Frame]](config.limits.inbox_batches)
-    stop, served = trio.Event(), trio.Event()
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, stop)
-        host.post(Start(disk.recovered))
-        await nursery.start(host.run, receive_frames)
-        await nursery.start(peers.run, send_frames)
-        serving = partial(serve, clients, config, metrics=metrics, log=log, stop=stop)
-        urls = await nursery.start(_then, serving, served)
-        log.info("started", height=disk.ledger.height, urls=urls)
-        task_status.started(urls)
-        await stop.wait()
-        log.info("stopping")
-        with trio.move_on_after(config.timeouts.stop_ms / 1_000):
-            await served.wait()
-        nursery.cancel_scope.cancel()
-
-
-async def _then(
-    part: Callable[..., Awaitable[None]], done: trio.Event, *, task_status: trio.TaskStatus[list[str]]
+async def _run_parts(
+    config: Config,
+    log: Log,
+    host: Host,
+    peers: Peers,
+    face: Face,
+    metrics: Metrics,
+    recovered: Recovered,
+    task_status: trio.TaskStatus[list[str]],
 ) -> None:
-    """Run a part of the node, and say when it has ended."""
-    await part(task_status=task_status)
-    done.set()
+    send, receive = trio.open_memory_channel[list[Frame]](config.limits.inbox_batches)
+    stop = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_watch_signals, stop, log)
+            await nursery.start(host.run, receive)
+            await nursery.start(peers.run, send)
+            host.post(Start(recovered))
+
+            async def http(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+                await serve(face, config, metrics=metrics, log=log, stop=stop, task_status=task_status)
+
+            async with trio.open_nursery() as front:
+                urls = await front.start(http)
+                log.info("node_started", city=config.city, height=face.ledger.height, urls=urls)
+                task_status.started(urls)
+            # HTTP has ended, and with it whoever waited for a receipt: the rest may stop.
+            nursery.cancel_scope.cancel()
+    except* trio.BrokenResourceError as group:
+        # The inbox is only closed when the nursery ends: a part noticed it before it was cancelled.
+        log.debug("stopped_while_sending", parts=len(group.exceptions))
+    log.info("node_stopped", city=config.city, height=face.ledger.height)
 
 
-async def _stop_on_signal(stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _watch_signals(
+    stop: trio.Event, log: Log, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
-        async for _ in signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
-            return
-
-
-@contextmanager
-def _open_disk(config: Config, genesis: Genesis) -> Iterator[Disk]:
-    """Open the store and the vote log, and rebuild the ledger; close them whatever happens."""
-    ensure_data(config.data, genesis.hash, mark=config.keys / STARTED)
-    store = Store.open(config.data, genesis.hash)
-    try:
-        votes = VoteLog.open(config.data / VOTE_LOG)
-        try:
-            ledger = Ledger(genesis)
-            store.replay(ledger)
-            pending = store.pending()
-            height, entries = votes.recover(store.height + 1)
-            recovered = Recovered(height, entries, pending.proposals, pending.batches, pending.recent)
-            yield Disk(store, votes, ledger, recovered)
-        finally:
-            votes.close()
-    finally:
-        store.close()
 
 
 def _signer(config: Config, genesis: Genesis, purpose: str, passphrase: bytes | None) -> keys.Signer:
-    """The city's key for a purpose, compared with the genesis: another key would sign what nobody accepts."""
-    if config.city not in genesis.cities:
-        raise InputError(f"city {config.city} is not in this genesis; check `city` and `genesis` in node.toml")
     path = keys.key_path(config.keys, purpose)
     signer = keys.load(path, passphrase=passphrase)
-    if signer.public_key != genesis.city(config.city)[purpose]:
+    if config.city not in genesis.cities or signer.public_key != genesis.city(config.city)[purpose]:
         raise InputError(
             f"{path} is not the {purpose} key that the genesis holds for city {config.city}; restore the right one"
         )
     return signer
 
 
+@contextmanager
+def _recovered(
+    config: Config, genesis: Genesis, ledger: Ledger, log: Log
+) -> Iterator[tuple[Store, VoteLog, Recovered]]:
+    """The store and the vote log, with the ledger rebuilt from them and what was not decided yet."""
+    with ExitStack() as stack:
+        began = time.monotonic()
+        store = Store.open(config.data, genesis.hash)
+        stack.callback(store.close)
+        store.replay(ledger)
+        votes = VoteLog.open(config.data / VOTE_LOG)
+        stack.callback(votes.close)
+        vote_height, vote_entries = votes.recover(ledger.height + 1)
+        recovered = replace(store.pending(), vote_height=vote_height, vote_entries=vote_entries)
+        log.info(
+            "store_opened",
+            height=ledger.height,
+            records=ledger.records,
+            votes=len(vote_entries),
+            batches=len(recovered.batches),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        yield store, votes, recovered
+
+
 def _settings(config: Config) -> Settings:
-    timeouts = config.timeouts
+    timeouts, limits = config.timeouts, config.limits
     return Settings(
         propose_ms=timeouts.propose_ms,
         step_ms=timeouts.step_ms,
@@ -182,6 +183,5 @@ def _settings(config: Config) -> Settings:
         delta_ms=timeouts.delta_ms,
         block_interval_ms=timeouts.block_ms,
         seal_after_ms=timeouts.seal_ms,
-        seal_at_transactions=config.limits.seal_transactions,
-        max_author_bytes=max(1_048_576, config.limits.pool_bytes // 8),
+        seal_at_transactions=limits.seal_transactions,
     )

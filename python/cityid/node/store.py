@@ -262,26 +262,6 @@ def create_data(directory: Path, genesis_hash: bytes) -> None:
         sync_folder(directory.parent)
 
 
-def ensure_data(directory: Path, genesis_hash: bytes, *, mark: Path) -> None:
-    """Make the data folder at the first start of a city, and only then.
-
-    `mark` is a file beside the consensus key. It says that the key has voted: then a missing folder is a lost one (a
-    disk that is not mounted, perhaps), and to begin with an empty vote log could mean to vote twice.
-    """
-    if not directory.exists():
-        if mark.exists():
-            raise StorageError(
-                f"The data folder {directory} is gone, but this city has voted before ({mark} says so). With an empty "
-                "vote log it could vote twice. Mount the right disk or restore a backup; to start anew from the peers, "
-                f"make a new consensus key first and delete {mark.name}."
-            )
-        create_data(directory, genesis_hash)
-    if not mark.exists():
-        with _storage_errors(mark.parent, "cannot be marked"):
-            mark.touch(mode=0o600)
-            sync_folder(mark.parent)
-
-
 def sync_folder(directory: Path) -> None:
     """Make new names in a folder durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -193,9 +193,9 @@ async def judge(stage: Stage, narrator: Narrator, outside: Outside, lamps: Lamps
     """What the relying party concludes from the saved answer, from forgeries of it, and from two other answers."""
     ruling = await _rule(outside, stage, "answer.cbor", lamps.code)
     _expect(ruling, "REGISTERED", 0)
-    count, of = ruling.found["signatures"]
-    age = max(0.0, time.time() - int(ruling.found["as_of"]) / 1000)
-    narrator.tell("verified", verdict=_verdict("REGISTERED"), count=count, of=of, age=age)
+    signed = ruling.found["signatures"]
+    age = max(0.0, time.time() - int(ruling.found["as_of_ms"]) / 1000)
+    narrator.tell("verified", verdict=_verdict("REGISTERED"), count=signed["count"], of=signed["of"], age=age)
 
     good = (stage.directory / "answer.cbor").read_bytes()
     forgeries = {
