@@ -19,7 +19,9 @@ BLOCK = Block(9, b"header", b"certificate", b"d" * 64, (b"one", b""))
 
 
 @given(heights, st.integers(0, messages.MAX_ROUND), st.data(), st.binary(min_size=1, max_size=512), digest_lists)
-def test_proposals_come_back(height: int, round_: int, data: st.DataObject, header: bytes, digests: list[bytes]) -> None:
+def test_proposals_come_back(
+    height: int, round_: int, data: st.DataObject, header: bytes, digests: list[bytes]
+) -> None:
     valid_round = data.draw(st.integers(-1, round_ - 1))
     proposal = Proposal(height, round_, valid_round, header, b"".join(digests))
     assert messages.decode_proposal(messages.encode_proposal(proposal)) == proposal

@@ -55,7 +55,9 @@ def digest_of(body: bytes) -> bytes:
 def height(number: int, *bodies: bytes, changes: bytes = b"changes") -> WriteStore:
     header = b"header %d" % number
     digests = b"".join(map(digest_of, bodies))
-    record = HeightRecord(number, header, header_hash(header), b"certificate %d" % number, digests, changes, b"receipts")
+    record = HeightRecord(
+        number, header, header_hash(header), b"certificate %d" % number, digests, changes, b"receipts"
+    )
     return WriteStore(number, height=record)
 
 
