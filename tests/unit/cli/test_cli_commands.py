@@ -89,6 +89,27 @@ def test_trust_is_pinned_by_its_words_only(shell: Shell, hand: Any, tmp_path: Pa
     assert "genesis file" in shell.err
 
 
+def test_trust_is_fetched_compared_pinned_and_advanced(shell: Shell, hand: Any, gateway: str, tmp_path: Path) -> None:
+    fetched = tmp_path / "fetched.json"
+    words = shell.json("trust", "fetch", "--at", gateway, "--out", fetched)["words"]
+    assert "Not believed yet" in shell.err
+    assert words == hand.trust.words
+    shell("trust", "pin", fetched, "--words", words)
+    advanced = shell.json("trust", "update", "--at", gateway)
+    assert int(advanced["height"]) == hand.ledger.height > 0
+    assert advanced["genesis_hash"] == hand.genesis.hash.hex()
+    assert advanced["words"] != words  # they say the height, too
+    shell("trust", "pin", fetched, "--words", words, status=2)
+    assert "never goes back" in shell.err
+    pinned = shell.json("trust", "show")
+    forged = bytearray.fromhex(hand.newest["certificate"])
+    forged[-1] ^= 1
+    hand.decide()
+    hand.newest["certificate"] = forged.hex()
+    assert shell.json("trust", "update", "--at", gateway, status=1)["error"]["type"] == "CertificateInvalid"
+    assert shell.json("trust", "show") == pinned
+
+
 def test_one_item_from_admission_to_retirement(shell: Shell, hand: Any, office: Path, tmp_path: Path) -> None:
     given = shell.json("range", "allocate", "--key", office, "--city", "130100", "--org", "A7K2", "--class", "010203")
     assert given["outputs"] == [{"base": 0, "size": 1_000}]

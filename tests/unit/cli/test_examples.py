@@ -35,7 +35,8 @@ def test_examples(hand: Any, gateway: str, tmp_path: Path) -> None:
     (tmp_path / "answer.cbor").write_bytes(hand.answer(code).to_bytes())
     said = run("verify_offline.py", tmp_path / "answer.cbor", hand.genesis_file, code)
     assert said == f"REGISTERED at height {hand.ledger.height}, signed by 3 of 4 cities"
-    codes = f"{code}\nMA.156.130100.ZZZZ\n{code[:-1]}\n"
+    mistyped = code[:-1] + ("0" if code[-1] != "0" else "1")
+    codes = f"{code}\nMA.156.130100.ZZZZ\n{mistyped}\n"
     counted = run("many_codes.py", hand.genesis_file, gateway, text=codes)
     assert counted == "{'code': 1, 'REGISTERED': 1, 'NOT_REGISTERED': 1}"
 
