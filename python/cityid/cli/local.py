@@ -22,6 +22,7 @@ import trio
 from cityid import genesis
 from cityid._native import Genesis
 from cityid.errors import PeerUnreachable, StorageError
+from cityid.node.store import create_data
 
 __all__ = ["FIRST_CITIES", "LocalNetwork", "create", "free_ports"]
 
@@ -137,6 +138,8 @@ def create(
         addresses=addresses,
         parameters=parameters,
     )
+    for city in cities:
+        create_data(directory / city / "data", made.hash)
     return LocalNetwork(directory, {city: f"http://{addresses[city][1]}" for city in cities}), made
 
 

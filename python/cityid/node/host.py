@@ -129,6 +129,16 @@ class Host:
         self._events.append(event)
         self._wake.set()
 
+    def figures(self) -> dict[str, int]:
+        """For metrics."""
+        return {
+            "steps_total": self.steps,
+            "vote_syncs_total": self.vote_syncs,
+            "store_syncs_total": self.store_syncs,
+            "requests_dropped_total": self.requests_dropped,
+            "frames_waiting": len(self._frames),
+        }
+
     async def run(
         self,
         inbox: trio.MemoryReceiveChannel[list[Frame]],
@@ -179,10 +189,11 @@ class Host:
 
     def _obey(self, effect: Effect) -> None:
         match effect:
-            case Send(None, kind, payload, urgent):
-                self._peers.broadcast(kind, payload, urgent=urgent)
-            case Send(str(peer), kind, payload, urgent):
-                self._peers.send(peer, kind, payload, urgent=urgent)
+            case Send(peer, kind, payload, urgent):
+                if peer is None:
+                    self._peers.broadcast(kind, payload, urgent=urgent)
+                else:
+                    self._peers.send(peer, kind, payload, urgent=urgent)
             case AppendVotes():
                 self._vote_lane.put(effect)
             case WriteStore():

@@ -1,0 +1,187 @@
+"""The whole program on one page: open what is on disk, start the parts, stop them in order.
+
+What may fail before the first vote fails here, with one clear error: the settings, the keys, the store. After that the
+parts run in one nursery. SIGTERM and SIGINT end HTTP first, within `stop_ms`, then the connections and the driver; the
+store is closed when no thread writes any more.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import trio
+
+from cityid import keys
+from cityid._native import Genesis, Ledger
+from cityid.errors import InputError
+from cityid.genesis import load as load_genesis
+from cityid.node.config import Config
+from cityid.node.control.server import serve
+from cityid.node.driver import Driver
+from cityid.node.face import Face
+from cityid.node.frames import frame_caps
+from cityid.node.host import Host
+from cityid.node.messages import Frame
+from cityid.node.peers import Peers
+from cityid.node.ports import Recovered, Settings, Start
+from cityid.node.store import VOTE_LOG, Store, create_data
+from cityid.node.telemetry import Log, Metrics, open_log
+from cityid.node.tls import load_credentials
+from cityid.node.wal import VoteLog
+
+__all__ = ["prepare", "run"]
+
+
+def prepare(config: Config) -> None:
+    """Make the data folder of a new city. A node never makes it by itself: an empty folder would forget its votes."""
+    create_data(config.data, load_genesis(config.genesis).hash)
+
+
+async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+    """Run one node until SIGTERM, SIGINT or cancellation; starts with its URLs once it listens.
+
+    Raises `InputError` for settings and keys that do not fit, `StorageError` for a store that is hurt or in use.
+    """
+    with open_log(config.log_file, level=config.log_level) as log:
+        genesis = load_genesis(config.genesis)
+        passphrase = config.passphrase()
+        consensus, checkpoint = (
+            _signer(config, genesis, purpose, passphrase) for purpose in ("consensus", "checkpoint")
+        )
+        credentials = load_credentials(
+            config.city, genesis, keys_directory=config.keys, certificates=config.certificates, passphrase=passphrase
+        )
+        ledger = Ledger(genesis)
+        with _recovered(config, genesis, ledger, log) as (store, votes, recovered):
+            driver = Driver(
+                genesis=genesis,
+                ledger=ledger,
+                city=config.city,
+                consensus_signer=consensus,
+                checkpoint_signer=checkpoint,
+                seed=os.urandom(32),
+                settings=_settings(config),
+            )
+            peers = Peers(
+                credentials=credentials,
+                genesis_hash=genesis.hash,
+                addresses=config.peers,
+                listen=config.listen_peers,
+                limits=config.limits,
+                timeouts=config.timeouts,
+                log=log,
+                tip=lambda: ledger.height,
+                caps=frame_caps(genesis.parameters()),
+            )
+            host = Host(
+                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=lambda outcome: face.tell(outcome)
+            )
+            face = Face(
+                city=config.city,
+                genesis=genesis,
+                ledger=ledger,
+                driver=driver,
+                blocks=store,
+                post=host.post,
+                connected=lambda: peers.connected,
+            )
+            metrics = Metrics()
+            metrics.watch("ledger", face.figures)
+            metrics.watch("peers", peers.stats)
+            metrics.watch("host", host.figures)
+            await _run_parts(config, log, host, peers, face, metrics, recovered, task_status)
+
+
+async def _run_parts(
+    config: Config,
+    log: Log,
+    host: Host,
+    peers: Peers,
+    face: Face,
+    metrics: Metrics,
+    recovered: Recovered,
+    task_status: trio.TaskStatus[list[str]],
+) -> None:
+    send, receive = trio.open_memory_channel[list[Frame]](config.limits.inbox_batches)
+    stop = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_watch_signals, stop, log)
+            await nursery.start(host.run, receive)
+            await nursery.start(peers.run, send)
+            host.post(Start(recovered))
+
+            async def http(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+                await serve(face, config, metrics=metrics, log=log, stop=stop, task_status=task_status)
+
+            async with trio.open_nursery() as front:
+                urls = await front.start(http)
+                log.info("node_started", city=config.city, height=face.ledger.height, urls=urls)
+                task_status.started(urls)
+            # HTTP has ended, and with it whoever waited for a receipt: the rest may stop.
+            nursery.cancel_scope.cancel()
+    except* trio.BrokenResourceError as group:
+        # The inbox is only closed when the nursery ends: a part noticed it before it was cancelled.
+        log.debug("stopped_while_sending", parts=len(group.exceptions))
+    log.info("node_stopped", city=config.city, height=face.ledger.height)
+
+
+async def _watch_signals(
+    stop: trio.Event, log: Log, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            stop.set()
+
+
+def _signer(config: Config, genesis: Genesis, purpose: str, passphrase: bytes | None) -> keys.Signer:
+    path = keys.key_path(config.keys, purpose)
+    signer = keys.load(path, passphrase=passphrase)
+    if config.city not in genesis.cities or signer.public_key != genesis.city(config.city)[purpose]:
+        raise InputError(
+            f"{path} is not the {purpose} key that the genesis holds for city {config.city}; restore the right one"
+        )
+    return signer
+
+
+@contextmanager
+def _recovered(
+    config: Config, genesis: Genesis, ledger: Ledger, log: Log
+) -> Iterator[tuple[Store, VoteLog, Recovered]]:
+    """The store and the vote log, with the ledger rebuilt from them and what was not decided yet."""
+    with ExitStack() as stack:
+        began = time.monotonic()
+        store = Store.open(config.data, genesis.hash)
+        stack.callback(store.close)
+        store.replay(ledger)
+        votes = VoteLog.open(config.data / VOTE_LOG)
+        stack.callback(votes.close)
+        vote_height, vote_entries = votes.recover(ledger.height + 1)
+        recovered = replace(store.pending(), vote_height=vote_height, vote_entries=vote_entries)
+        log.info(
+            "store_opened",
+            height=ledger.height,
+            records=ledger.records,
+            votes=len(vote_entries),
+            batches=len(recovered.batches),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        yield store, votes, recovered
+
+
+def _settings(config: Config) -> Settings:
+    timeouts, limits = config.timeouts, config.limits
+    return Settings(
+        propose_ms=timeouts.propose_ms,
+        step_ms=timeouts.step_ms,
+        precommit_ms=timeouts.precommit_ms,
+        delta_ms=timeouts.delta_ms,
+        block_interval_ms=timeouts.block_ms,
+        seal_after_ms=timeouts.seal_ms,
+        seal_at_transactions=limits.seal_transactions,
+    )
