@@ -22,7 +22,8 @@ import trio
 from cityid import genesis
 from cityid._native import Genesis
 from cityid.errors import PeerUnreachable, StorageError
-from cityid.node.store import create_data
+from cityid.node import config as configs
+from cityid.node import node
 
 __all__ = ["FIRST_CITIES", "LocalNetwork", "create", "free_ports"]
 
@@ -139,7 +140,7 @@ def create(
         parameters=parameters,
     )
     for city in cities:
-        create_data(directory / city / "data", made.hash)
+        node.prepare(configs.load(directory / city / "node.toml"))
     return LocalNetwork(directory, {city: f"http://{addresses[city][1]}" for city in cities}), made
 
 

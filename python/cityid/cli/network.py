@@ -124,6 +124,10 @@ def genesis(
 
 def run(
     config: Annotated[Path, typer.Argument(metavar="FILE", help="The node's TOML file.")] = Path("node.toml"),
+    first: Annotated[
+        bool,
+        typer.Option("--first", help="Make the data directory of a new city. Never for one that has voted before."),
+    ] = False,
 ) -> None:
     """Run one node until it is asked to stop (Ctrl-C or SIGTERM)."""
     import trio
@@ -131,7 +135,10 @@ def run(
     from cityid.node import config as configs
     from cityid.node import node
 
-    trio.run(node.run, configs.load(config))
+    loaded = configs.load(config)
+    if first:
+        node.prepare(loaded)
+    trio.run(node.run, loaded)
 
 
 def up(
