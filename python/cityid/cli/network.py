@@ -155,6 +155,7 @@ def up(
     from cityid.genesis import cities_table
     from cityid.node import config as configs
 
+    directory = directory.absolute()  # each node runs in a directory of its own
     if (directory / "genesis.json").exists():
         made = Genesis.from_json((directory / "genesis.json").read_text(encoding="utf-8"))
         urls = {city: f"http://{configs.load(directory / city / 'node.toml').listen_http}" for city in made.cities}
@@ -176,7 +177,7 @@ def up(
         for city in network.urls:
             network.start(city)
         for city in network.urls:
-            await network.wait_ready(city)
+            await network.wait_connected(city)
         value = {
             "directory": str(directory),
             "genesis": str(directory / "genesis.json"),
