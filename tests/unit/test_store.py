@@ -1,5 +1,6 @@
 """The store: what survives, and every way in which it says that it does not."""
 
+import os
 import subprocess
 import sys
 from hashlib import sha256
@@ -222,7 +223,7 @@ def test_after_a_failed_write_there_is_no_other_and_reads_go_on(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "fdatasync", fail)
+        patch.setattr(os, "fdatasync", fail)
         with pytest.raises(StorageError, match="reserve"):
             store.write([height(2)])
     with pytest.raises(StorageError, match="takes no more writes"):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cityid.errors import StorageError
-from cityid.node import wal
 from cityid.node.wal import VoteLog
 
 
@@ -124,7 +123,7 @@ def test_a_failing_disk_closes_the_log_for_good(path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(wal.os, call, fail)
+        patch.setattr(os, call, fail)
         with pytest.raises(StorageError, match="No space left"):
             log.append(5, [b"lost"])
     with pytest.raises(StorageError, match="failed before"):

@@ -28,7 +28,7 @@ for group in (network, key_files, trusts, registry, importing, verdicts, demo):
 def main() -> None:
     """Runs a command and exits with its status."""
     try:
-        app()
+        app(prog_name="cityid")
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise

@@ -6,7 +6,7 @@ Nothing heavy is imported at the top: `cityid verify` must start without a netwo
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -51,6 +51,9 @@ PassphraseFile = Annotated[
 ]
 
 
+TRUST_BYTES: Final = 1024 * 1024
+
+
 def pinned_trust() -> Path:
     """Where `cityid trust pin` puts the trust file that is used when none is named."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
@@ -65,7 +68,10 @@ def load_trust(path: Path | None) -> Trust:
             "No trust file is named and none is pinned, so nothing can be verified. "
             "Next: say --trust FILE with the network's genesis file, or pin one with: cityid trust pin FILE"
         )
-    return Trust.load(str(chosen))
+    try:
+        return Trust.from_json(read_bounded(chosen, TRUST_BYTES).decode())
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"{chosen} is no trust file and no genesis file: {error}") from None
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:

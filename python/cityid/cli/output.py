@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
+from cityid.cli.messages import choose
 from cityid.errors import CityIDError, InputError, StorageError, Unavailable, VerificationError
 
 __all__ = ["EXIT", "VERDICT_EXIT", "Advance", "fail", "leaf_error", "progress", "say", "show"]
@@ -34,7 +35,7 @@ EXIT: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (Unavailable, 3),
     (StorageError, 5),
     (KeyboardInterrupt, 130),
-    (BrokenPipeError, 141),
+    (BrokenPipeError, 141),  # before OSError, which it is
     (OSError, 2),  # a file that was named cannot be read or written
     (CityIDError, 1),
 )
@@ -49,7 +50,11 @@ class Advance(Protocol):
 
 def show(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """One result on stdout: the object under --json, else the text."""
-    print(json.dumps(value, ensure_ascii=False) if as_json else text)
+    try:
+        print(json.dumps(value, ensure_ascii=False) if as_json else text, flush=True)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Said here, because typer would end with 1, which means INVALID.
+        sys.exit(_broken_pipe())
 
 
 def say(text: str) -> None:
@@ -72,15 +77,29 @@ def fail(error: BaseException, *, as_json: bool) -> int:
     if status is None:
         raise error
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has gone; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status
-    message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        return _broken_pipe()
+    message = _sentence(error)
     if as_json:
         reason = getattr(error, "reason", None)
         print(json.dumps({"error": {"type": type(error).__name__, "reason": reason, "message": message}}))
     say(f"cityid: {message}")
     return status
+
+
+def _broken_pipe() -> int:
+    """Silence, also for what Python flushes at exit; the status of a process that SIGPIPE ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
+def _sentence(error: BaseException) -> str:
+    match error:
+        case KeyboardInterrupt():
+            return choose("已中断", "interrupted")
+        case OSError(filename=str() as name, strerror=str() as why):
+            return f"{name}: {why}. Next: look at the path, its owner and its mode."
+        case _:
+            return str(error)
 
 
 @contextmanager

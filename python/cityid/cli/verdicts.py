@@ -137,7 +137,8 @@ def describe(verdict: Verdict, trust: Trust) -> str:
                 "测试网络（TEST）：编码未向发码机构登记", "TEST network: its codes are not registered with the agency"
             )
         )
-    lines.extend(verdict.notes)
+    # The core says it in English only, and a person at a terminal reads it once.
+    lines.extend(note for note in verdict.notes if not (trust.test and note.startswith("TEST network")))
     return "\n".join(lines)
 
 
@@ -154,17 +155,12 @@ def _headline(verdict: Verdict) -> str:
 
 
 def _undecodable(why: str, *, as_json: bool) -> None:
-    step = ["decode", False, why]
-    value: dict[str, Any] = {
-        "verdict": "INVALID",
-        "was": None,
-        "current": False,
-        "status": None,
-        "as_of": None,
-        "height": None,
-    }
-    value |= {"signatures": [0, 0], "steps": [step], "notes": [], "record": None}
-    show(value, f"{choose(*VERDICT['INVALID'])}\n{choose('失败步骤', 'failed step')}: decode: {why}", as_json=as_json)
+    """A file that looks like JSON and is no answer: INVALID, in the shape of every other verdict."""
+    value: dict[str, Any] = {"cityid": "verdict", "verdict": "INVALID"}
+    value |= dict.fromkeys(("was", "status", "subject", "code", "as_of_ms", "height", "record"))
+    value |= {"current": False, "signatures": {"count": 0, "of": 0}, "notes": []}
+    value["steps"] = [{"name": "format", "passed": False, "detail": why}]
+    show(value, f"{choose(*VERDICT['INVALID'])}\n{choose('失败步骤', 'failed step')}: format: {why}", as_json=as_json)
 
 
 def _bare(code: str) -> str:

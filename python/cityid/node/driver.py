@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 from cityid._native import Candidate, Consensus, Genesis, Ledger, header_hash, message_height, verify_certificate
-from cityid.errors import CertificateInvalid, MalformedInput
+from cityid.errors import CertificateInvalid, MalformedInput, RuleViolation
 from cityid.node import messages
 from cityid.node.batches import FETCH, SEAL, Batches
 from cityid.node.checkpoints import Checkpoints
@@ -243,7 +243,8 @@ class Driver:
             self._out.timer(TICK, after_us=self.settings.tick_ms * 1_000)
             self._send_status(None)
             self.batches.announce_again(self._now)
-            self.batches.tidy(self.batches.pool.digests(), self._height.number, self._now)
+            if not self._height.committing:
+                self.batches.tidy(self.batches.pool.digests(), self._height.number, self._now)
         elif name == START:
             self._start_due_us = None
         elif (name, round_) in self._height.timers and height == self._height.number:
@@ -349,6 +350,8 @@ class Driver:
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
             interval_us = self.settings.block_interval_ms * 1_000
+            if height.number == 1 and self.sync.heard_from >= len(self._cities) * 2 // 3:
+                due_us = now_us  # a quorum is there: the first answers need not wait for a heartbeat
             if self.batches.pool.has_proposable():
                 due_us = min(due_us, self._started_us + interval_us)
             if bool(height.offers) or any(at == height.number for at, _ in self._early):
@@ -370,7 +373,7 @@ class Driver:
     def _propose(self) -> bool:
         """Build the block that the engine waits for."""
         height = self._height
-        if height.wish is None or not height.running or self.sync.credible_height() >= height.number:
+        if height.wish is None or height.decision is not None or self.sync.credible_height() >= height.number:
             return False
         round_, since_us = height.wish
         pool = self.batches.pool
@@ -386,7 +389,11 @@ class Driver:
                 self._out.timer((PROPOSE_EMPTY, height.number, round_), after_us=patience_us - waited_us)
             return False
         height.wish = None
-        candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
+        try:
+            candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
+        except RuleViolation as error:  # another city's turn comes; this one's users should not wait for the bug
+            self._out.log("error", "proposal_failed", height=height.number, round=round_, why=str(error))
+            return False
         body = PendingProposal(height.number, candidate.value, candidate.header, b"".join(digests))
         height.bodies[body.value] = body
         height.verdicts[body.value] = candidate
@@ -477,7 +484,7 @@ class Driver:
         peer, block = found
         try:
             at, _, value, _ = verify_certificate(self._genesis_hash, self._validators, block.certificate)  # P36
-        except CertificateInvalid as error:
+        except (CertificateInvalid, MalformedInput) as error:
             self._distrust(peer, str(error))
             return True
         body = height.add_body(block.header, block.digests)
@@ -519,21 +526,23 @@ class Driver:
         height.committing = True
         self._out.close_votes(height.number)
         commit = self.ledger.commit(candidate, decision.certificate)
+        self.batches.on_committed(
+            messages.decode_digests(body.digests)
+        )  # the ledger has dropped them: nothing may take them for stale
         record = HeightRecord(
             height.number, body.header, header_hash(body.header), decision.certificate, body.digests, commit.changes,
             commit.receipts, decision.evidence,
         )  # fmt: skip
         done = Committed(height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected)
-        self._out.write(lambda: self._height_is_durable(height, body, done), height=record)
+        self._out.write(lambda: self._height_is_durable(height, done), height=record)
 
-    def _height_is_durable(self, height: Height, body: PendingProposal, done: Committed) -> None:
+    def _height_is_durable(self, height: Height, done: Committed) -> None:
         for kind, round_ in sorted(height.timers):
             self._out.cancel((kind, height.number, round_))
         self._tip_time_ms = self.ledger.time_ms
         self._tip_value = self.ledger.log_root
         self._height = next_height(self.ledger)
         self._early = {key: found for key, found in self._early.items() if key[0] >= self._height.number}
-        self.batches.on_committed(messages.decode_digests(body.digests))
         self.sync.on_progress()
         cosignature = self.checkpoints.sign(done.height, self.ledger.log_root, time_ms=done.time_ms)
         self._out.send(None, messages.COSIGNATURE, messages.encode_cosignature(cosignature), urgent=True)

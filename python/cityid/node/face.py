@@ -1,7 +1,7 @@
 """What the rest of the world asks of a running node: submit, wait, read (the `NodeFace` of the HTTP interface).
 
-Requests of clients become events of the driver, by ticket; what the driver says about a ticket comes back through `tell`.
-Reads go to the ledger's committed snapshot and to the store, and never through the driver. Nothing here blocks.
+Requests of clients become events of the driver, by ticket; what the driver says about a ticket comes back through
+`tell`. Reads go to the ledger's committed snapshot and to the store, and never through the driver. Nothing here blocks.
 
 Bounds: waiting requests are as many as the HTTP interface lets in; a subscriber holds `MAX_MISSED` heights and misses
 what comes on top.
@@ -20,7 +20,7 @@ from cityid._native import Genesis, Ledger, Trust, header_json
 from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError
 from cityid.node.driver import Driver
 from cityid.node.messages import DIGEST_BYTES
-from cityid.node.ports import Acknowledged, Admitted, AdmitRow, BlockSource, Committed, Halt, Refused, Submitted
+from cityid.node.ports import Acknowledged, AdmitRow, Admitted, BlockSource, Committed, Halt, Refused, Submitted
 
 __all__ = ["Face"]
 

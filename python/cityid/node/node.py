@@ -36,7 +36,7 @@ __all__ = ["prepare", "run"]
 
 
 def prepare(config: Config) -> None:
-    """Make the data folder of a new city. Only `cityid init` does this: a node never starts on a folder it made itself."""
+    """Make the data folder of a new city. A node never makes it by itself: an empty folder would forget its votes."""
     create_data(config.data, load_genesis(config.genesis).hash)
 
 

@@ -2,8 +2,8 @@
 
 A node asks one city at a time for a window of blocks and executes them in order. What a city says about its height is
 only a reason to ask it: a block counts by its commit certificate. A city that sends a block whose certificate does not
-count, or does not send what it claims to have, is left aside for a while and another one is asked. Buffered blocks are
-bounded by the window, and a city only fills the window that it was asked for.
+count, or does not send what it claims to have, is asked last for a while. Buffered blocks are bounded by the window,
+and a city only fills the window that it was asked for.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,9 @@ from cityid.node.messages import (
 )
 from cityid.node.ports import BlockSource
 
-ANSWER_WITHIN_US = 3_000_000
-LEFT_ASIDE_US = 60_000_000
+SILENCE_US = 1_000_000  # so long without a block: the rest of the request was lost
+SILENT_ASIDE_US = 5_000_000
+LIAR_ASIDE_US = 60_000_000
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Request:
     first: int
     count: int
     since_us: int
+    answered: bool = False
 
 
 class CatchUp:
@@ -52,6 +54,11 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
+    @property
+    def heard_from(self) -> int:
+        """How many cities said how far they are."""
+        return len(self._statuses)
+
     def credible_height(self) -> int:
         """A height that at least one honest city has reached: f + 1 cities claim it."""
         heights = sorted((status.height for status in self._statuses.values()), reverse=True)
@@ -69,14 +76,16 @@ class CatchUp:
         if max(ahead.values()) == tip + 1 and now_us - self._behind_since_us < self._patience_us:
             return None  # the votes of that height are probably on their way
         if (request := self._request) is not None:
-            if tip + 1 < request.first + request.count and now_us - request.since_us < ANSWER_WITHIN_US:
+            is_useful = request.first <= tip + 1 < request.first + request.count
+            if is_useful and now_us - request.since_us < SILENCE_US:
                 return None
-            if tip + 1 <= request.first:  # it claimed to have these and sent none that helped
-                self.leave_aside(request.peer, now_us=now_us)
-        candidates = sorted(peer for peer in ahead if self._aside.get(peer, 0) <= now_us)
-        if not candidates:
-            return None
-        peer = candidates[(tip + len(self._aside)) % len(candidates)]
+            if is_useful and not request.answered:
+                self._aside[request.peer] = now_us + SILENT_ASIDE_US
+        # Whoever was left aside comes last, and is still better than nobody.
+        start = tip % len(ahead)
+        turn = sorted(ahead)
+        turn = turn[start:] + turn[:start]
+        peer = min(turn, key=lambda candidate: max(self._aside.get(candidate, 0), now_us))
         self._request = Request(peer, tip + 1, min(self._window, ahead[peer] - tip), now_us)
         return peer, WantBlocks(self._request.first, self._request.count)
 
@@ -88,6 +97,7 @@ class CatchUp:
         if not request.first <= block.height < request.first + request.count:
             return False
         request.since_us = now_us
+        request.answered = True
         self._blocks[block.height] = (peer, block)
         return True
 
@@ -96,8 +106,8 @@ class CatchUp:
         return self._blocks.get(height)
 
     def leave_aside(self, peer: str, *, now_us: int) -> None:
-        """Do not ask this city for a while, and drop what it sent."""
-        self._aside[peer] = now_us + LEFT_ASIDE_US
+        """It lied: ask others for a while, and drop what it sent."""
+        self._aside[peer] = now_us + LIAR_ASIDE_US
         self._blocks = {height: found for height, found in self._blocks.items() if found[0] != peer}
         if self._request is not None and self._request.peer == peer:
             self._request = None

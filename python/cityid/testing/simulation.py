@@ -229,6 +229,19 @@ class Simulation:
         valid_for: int = 1_000,
     ) -> list[bytes]:
         """Send one transaction to a city, signed by the city itself unless others are given; returns its id."""
+        id_, data = self.build(city, operations, signers=signers, valid_for=valid_for)
+        self.send(city, data, ids=[id_])
+        return [id_]
+
+    def build(
+        self,
+        city: str,
+        operations: Sequence[dict[str, Any]],
+        *,
+        signers: Sequence[SeededSigner] | None = None,
+        valid_for: int = 1_000,
+    ) -> tuple[bytes, bytes]:
+        """The id and the bytes of a signed transaction, to be sent to a city."""
         signing = sorted(signers or [self.signer(city)], key=lambda signer: signer.public_key)
         self._nonce += 1
         body, id_, message = build_transaction(
@@ -238,8 +251,7 @@ class Simulation:
             [signer.public_key for signer in signing],
             json.dumps(list(operations)),
         )
-        self.send(city, finish_transaction(body, [signer.sign(message) for signer in signing]), ids=[id_])
-        return [id_]
+        return id_, finish_transaction(body, [signer.sign(message) for signer in signing])
 
     def send(self, city: str, data: bytes, *, ids: Sequence[bytes]) -> int:
         """Send encoded transactions to a city; returns the ticket of the request."""
@@ -323,6 +335,7 @@ class Simulation:
         """End every fault, start every city; then all must reach one tip and keep every acknowledged transaction."""
         self.network.heal()
         self.network.faults = NetworkFaults()
+        self.disk_faults.sync_ms = (1, 3)
         for city in self.cities:
             self._nodes[city].clock_ahead_ms = 0
             self._nodes[city].crash_after_effects = None

@@ -45,8 +45,8 @@ class Ruling:
     @property
     def failed_step(self) -> tuple[str, str]:
         """(step, detail) of the step that failed."""
-        name, _, detail = self.found["steps"][-1]
-        return str(name), str(detail)
+        step = self.found["steps"][-1]
+        return str(step["name"]), str(step["detail"])
 
 
 @dataclass(frozen=True, slots=True)
