@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any, Final
 from benches.machine import repository
 from benches.timing import Contestant, cpu_clock_of
 
-__all__ = ["Missing", "comet_bft", "rust_figures", "rust_peer"]
+__all__ = ["Missing", "comet_bft", "rust_figures", "rust_peer", "say"]
 
 CRATE: Final = "cityid-core"
 COMET_BFT_S: Final = 300.0
@@ -27,6 +28,11 @@ COMET_BFT_S: Final = 300.0
 
 class Missing(Exception):
     """This peer cannot run here; the message says why, and what would change that."""
+
+
+def say(message: str) -> None:
+    """Tells people, beside the rows."""
+    print(message, file=sys.stderr)
 
 
 def rust_figures(example: str, arguments: Sequence[object]) -> Mapping[str, list[float]]:
