@@ -38,6 +38,7 @@ class Offered:
     cpu_us_per_transaction_and_node: float
     blocks_per_s: float
     load_cores: float
+    other_cores: float
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Load:
     committed: int = 0
     sent_at: list[float] = field(default_factory=list)
     heights: dict[int, float] = field(default_factory=dict)
+    _stopped: bool = False
     _ids: list[str] = field(default_factory=list)
     _at_first: int = 0
     _progress: trio.Event = field(default_factory=trio.Event)
@@ -68,12 +70,12 @@ class Load:
             self._at_first = await self._records(http)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._watch, http)
-                sending = await nursery.start(self._send, http)
+                nursery.start_soon(self._send, http)
                 await trio.sleep(self.warm_s)
                 before = self._reading()
                 await trio.sleep(self.measure_s)
                 after = self._reading()
-                sending.cancel()
+                self._stopped = True
                 with trio.fail_after(DRAIN_S):
                     while self.committed < self.sent:
                         await self._wait()
@@ -87,20 +89,18 @@ class Load:
             cpu_us_per_transaction_and_node=(after.cpu_s - before.cpu_s) / len(self.pids) / max(committed, 1) * 1e6,
             blocks_per_s=sum(before.at < at <= after.at for at in self.heights.values()) / seconds,
             load_cores=(after.own_s - before.own_s) / seconds,
+            other_cores=(after.all_s - before.all_s - after.own_s + before.own_s - after.cpu_s + before.cpu_s)
+            / seconds,
         )
 
     # ------------------------------------------------------------ sending
 
-    async def _send(
-        self, http: httpx.AsyncClient, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Sends until it is cancelled; requests that are on their way are finished."""
+    async def _send(self, http: httpx.AsyncClient) -> None:
+        """Sends until it is told to stop; requests that are on their way are finished."""
         slots = trio.CapacityLimiter(REQUESTS_AT_ONCE)
         began = trio.current_time()
-        with trio.CancelScope() as scope:
-            task_status.started(scope)
         async with trio.open_nursery() as nursery:
-            while not scope.cancel_called:
+            while not self._stopped:
                 size = self._room(trio.current_time() - began)
                 if size == 0:
                     with trio.move_on_after(0.002):
@@ -153,7 +153,7 @@ class Load:
         await self._progress.wait()
 
     def _reading(self) -> "_Reading":
-        return _Reading(trio.current_time(), self.committed, sum(map(cpu_s, self.pids)), cpu_s("self"))
+        return _Reading(trio.current_time(), self.committed, sum(map(cpu_s, self.pids)), cpu_s("self"), busy_s())
 
     async def _latencies(self, http: httpx.AsyncClient, after: float, before: float) -> list[float]:
         """Of a sample of those that were sent in the measured time."""
@@ -174,6 +174,7 @@ class _Reading:
     committed: int
     cpu_s: float
     own_s: float
+    all_s: float
 
 
 async def post(http: httpx.AsyncClient, url: str, transactions: Sequence[bytes], *, wait: bool = False) -> list[Any]:
@@ -193,3 +194,9 @@ def cpu_s(pid: int | str) -> float:
     """User and system time of a process so far, from /proc."""
     columns = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(columns[11]) + int(columns[12])) / TICKS_PER_S
+
+
+def busy_s() -> float:
+    """CPU time of the whole machine so far: all but idle, waiting for disks, and guests."""
+    columns = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+    return sum(int(ticks) for index, ticks in enumerate(columns) if index not in (3, 4, 8, 9)) / TICKS_PER_S

@@ -54,6 +54,10 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
     for name in names:
         offer = OFFERS[name]
         ours = trio.run(_measure, place / name, offer)
+        peers.say(
+            f"  {name}: {ours.blocks_per_s:.1f} blocks/s; cores: {ours.load_cores:.2f} load tool, "
+            f"{ours.other_cores:.2f} other programs"
+        )
         try:
             theirs: Mapping[str, Any] = peers.comet_bft(window=offer.window, rate=offer.rate, seconds=MEASURE_S)
         except peers.Missing as error:
