@@ -54,6 +54,11 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
+    @property
+    def heard_from(self) -> int:
+        """How many cities said how far they are."""
+        return len(self._statuses)
+
     def credible_height(self) -> int:
         """A height that at least one honest city has reached: f + 1 cities claim it."""
         heights = sorted((status.height for status in self._statuses.values()), reverse=True)
