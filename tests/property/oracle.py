@@ -88,6 +88,8 @@ def proven_root(claims: Mapping[bytes, bytes | None], ops: bytes, hashes: bytes)
     def descend(keys: Sequence[bytes], depth: int) -> bytes:
         step = steps.pop(0)
         if not keys:
+            if step in (1, 2):
+                raise ValueError("a sibling is empty or given")
             return PLACEHOLDER if step == 0 else given.pop(0)
         present = [key for key in keys if claims[key] is not None]
         if step == 3:
@@ -206,6 +208,8 @@ def _check_commit(
 ) -> None:
     round_, bitmap, signatures = commit
     message = b"cityid/1/V" + genesis_hash + height.to_bytes(8, "big") + round_.to_bytes(4, "big") + b"\xff" * 4 + value
+    if int.from_bytes(bitmap, "big") % (1 << 8 * len(bitmap) - len(validators)):
+        raise ValueError("signers beyond the set")
     signers = [key for index, key in enumerate(validators) if bitmap[index // 8] & 0x80 >> index % 8]
     if isinstance(signatures, bytes):
         signatures = [signatures[at : at + 64] for at in range(0, len(signatures), 64)]
