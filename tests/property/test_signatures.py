@@ -53,8 +53,13 @@ def test_a_batch_says_what_each_says_alone(triples: list[Triple]) -> None:
     alone = [verify_signature(*triple) for triple in triples]
     keys, messages, signatures = ([triple[part] for triple in triples] for part in range(3))
     assert verify_signatures(keys, messages, signatures) == alone
-    assert [openssl(*triple) for triple in triples] == alone
-    assert [sodium(*triple) for triple in triples] == alone
+
+
+@settings(max_examples=60, deadline=None)
+@given(honest | wrong)
+def test_what_people_sign_is_judged_as_elsewhere(triple: Triple) -> None:
+    """Not noise: on points of small order ZIP-215, OpenSSL and libsodium differ by design."""
+    assert verify_signature(*triple) == openssl(*triple) == sodium(*triple)
 
 
 @given(st.lists(st.binary(max_size=70), max_size=20))
