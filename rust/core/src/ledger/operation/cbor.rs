@@ -150,7 +150,7 @@ fn decode_action(decoder: &mut Decoder<'_>) -> Result<Action, Error> {
             decoder.array_of(6)?;
             Action::AdmitOrganisation {
                 city: City::parse(decoder.text(6)?)?,
-                org: Org::parse(decoder.text(8)?)?,
+                org: decode_org(decoder)?,
                 name: decoder.text(MAX_TEXT)?.to_owned(),
                 quota: decoder.uint()?,
                 keys: decode_keys(decoder)?,
@@ -221,7 +221,7 @@ fn decode_action(decoder: &mut Decoder<'_>) -> Result<Action, Error> {
             let subject = decode_holder(decoder)?;
             let expected_version = decoder.uint()?;
             let add = decode_keys(decoder)?;
-            let count = decoder.array(MAX_KEY_ENTRIES)?;
+            let count = decoder.list(MAX_KEY_ENTRIES, 34)?;
             let mut remove: Vec<[u8; 32]> = Vec::with_capacity(count);
             for _ in 0..count {
                 let key = decoder.fixed()?;
@@ -236,19 +236,39 @@ fn decode_action(decoder: &mut Decoder<'_>) -> Result<Action, Error> {
     })
 }
 
+/// P1: one spelling. The fields' own parsers take lower case from people, and nobody would re-encode that to the same bytes.
+fn exact<T: std::fmt::Display>(text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
+    let value = parse(text)?;
+    if value.to_string() != text {
+        return Err(Error::malformed(format!(
+            "{text:?} is not in its canonical form {value:?}; write upper case",
+            value = value.to_string()
+        )));
+    }
+    Ok(value)
+}
+
+fn decode_org(decoder: &mut Decoder<'_>) -> Result<Org, Error> {
+    exact(decoder.text(8)?, Org::parse)
+}
+
 fn decode_holder(decoder: &mut Decoder<'_>) -> Result<Holder, Error> {
     let city = City::parse(decoder.text(6)?)?;
-    let org = if decoder.null() { None } else { Some(Org::parse(decoder.text(8)?)?) };
+    let org = if decoder.null() { None } else { Some(decode_org(decoder)?) };
     Ok(Holder { city, org })
 }
 
 fn decode_category(decoder: &mut Decoder<'_>) -> Result<Category, Error> {
     decoder.array_of(3)?;
-    Ok(Category { use_: Use::parse(decoder.text(2)?)?, class: Class::parse(decoder.text(6)?)?, model: Model::parse(decoder.text(8)?)? })
+    Ok(Category {
+        use_: Use::parse(decoder.text(2)?)?,
+        class: Class::parse(decoder.text(6)?)?,
+        model: exact(decoder.text(8)?, Model::parse)?,
+    })
 }
 
 fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyProof>, Error> {
-    let count = decoder.array(MAX_KEY_ENTRIES)?;
+    let count = decoder.list(MAX_KEY_ENTRIES, 103)?;
     let mut keys: Vec<KeyProof> = Vec::with_capacity(count);
     for _ in 0..count {
         decoder.array_of(4)?;
@@ -286,7 +306,7 @@ fn decode_items<T>(
     serial_of: impl Fn(&T) -> Serial,
     mut read: impl FnMut(&mut Decoder<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
-    let count = decoder.array(MAX_ITEMS)?;
+    let count = decoder.list(MAX_ITEMS, 5)?;
     if count == 0 {
         return Err(Error::malformed("an operation on items without items"));
     }
