@@ -26,6 +26,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def run(
     config: Annotated[Path, typer.Argument(metavar="FILE", help="The node's TOML file.")] = Path("node.toml"),
+    first: Annotated[
+        bool,
+        typer.Option("--first", help="Make the data directory of a new city. Never for one that has voted before."),
+    ] = False,
 ) -> None:
     """Run one node until it is asked to stop (Ctrl-C or SIGTERM)."""
     import trio
@@ -33,7 +37,10 @@ def run(
     from cityid.node import config as configs
     from cityid.node import node
 
-    trio.run(node.run, configs.load(config))
+    loaded = configs.load(config)
+    if first:
+        node.prepare(loaded)
+    trio.run(node.run, loaded)
 
 
 def up(
@@ -50,6 +57,7 @@ def up(
     from cityid.genesis import cities_table
     from cityid.node import config as configs
 
+    directory = directory.absolute()  # each node runs in a directory of its own
     if (directory / "genesis.json").exists():
         made = Genesis.from_json((directory / "genesis.json").read_text(encoding="utf-8"))
         urls = {city: f"http://{configs.load(directory / city / 'node.toml').listen_http}" for city in made.cities}
@@ -71,7 +79,7 @@ def up(
         for city in network.urls:
             network.start(city)
         for city in network.urls:
-            await network.wait_ready(city)
+            await network.wait_connected(city)
         value = {
             "directory": str(directory),
             "genesis": str(directory / "genesis.json"),

@@ -350,8 +350,8 @@ class Driver:
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
             interval_us = self.settings.block_interval_ms * 1_000
-            if height.number == 1 and self.sync.cities_heard() > len(self._cities) * 2 // 3 - 1:
-                due_us = now_us  # a quorum is there, and nothing can be answered at height 0: do not wait
+            if height.number == 1 and self.sync.heard_from >= len(self._cities) * 2 // 3:
+                due_us = now_us  # a quorum is there: the first answers need not wait for a heartbeat
             if self.batches.pool.has_proposable():
                 due_us = min(due_us, self._started_us + interval_us)
             if bool(height.offers) or any(at == height.number for at, _ in self._early):

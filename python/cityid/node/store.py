@@ -17,6 +17,7 @@ hash; `f` → format of the store.
 
 import fcntl
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -250,10 +251,15 @@ class Store:
 
 
 def create_data(directory: Path, genesis_hash: bytes) -> None:
-    """Make the data folder of a new city: an empty store and an empty vote log. Only `init` does this."""
-    Store.create(directory, genesis_hash)
-    VoteLog.create(directory / VOTE_LOG)
-    sync_folder(directory)
+    """Make the data folder of a new city, with an empty store and an empty vote log: whole, or not at all."""
+    with _storage_errors(directory, "cannot be made"):
+        building = directory.with_name(directory.name + ".new")
+        shutil.rmtree(building, ignore_errors=True)
+        Store.create(building, genesis_hash)
+        VoteLog.create(building / VOTE_LOG)
+        sync_folder(building)
+        building.rename(directory)
+        sync_folder(directory.parent)
 
 
 def sync_folder(directory: Path) -> None:

@@ -54,8 +54,9 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
-    def cities_heard(self) -> int:
-        """How many other cities said how far they are."""
+    @property
+    def heard_from(self) -> int:
+        """How many cities said how far they are."""
         return len(self._statuses)
 
     def credible_height(self) -> int:
