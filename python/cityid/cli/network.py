@@ -26,10 +26,6 @@ def add_commands(app: typer.Typer) -> None:
 
 def run(
     config: Annotated[Path, typer.Argument(metavar="FILE", help="The node's TOML file.")] = Path("node.toml"),
-    first: Annotated[
-        bool,
-        typer.Option("--first", help="Make the data directory of a new city. Never for one that has voted before."),
-    ] = False,
 ) -> None:
     """Run one node until it is asked to stop (Ctrl-C or SIGTERM)."""
     import trio
@@ -37,10 +33,7 @@ def run(
     from cityid.node import config as configs
     from cityid.node import node
 
-    loaded = configs.load(config)
-    if first:
-        node.prepare(loaded)
-    trio.run(node.run, loaded)
+    trio.run(node.run, configs.load(config))
 
 
 def up(
