@@ -89,8 +89,7 @@ class Pool:
         entry = Entry(size_bytes, transactions, author, now_us)
         self._entries[digest] = entry
         self._bytes_of[author] = self._bytes_of.get(author, 0) + size_bytes
-        if author != self._city:
-            entry.holders.add(author)
+        # Whoever sent it does not count as a holder before its own announcement: it sends first and syncs at the same time.
         if (heard := self._heard.pop(digest, None)) is not None:
             entry.holders.update(heard.holders)
 
