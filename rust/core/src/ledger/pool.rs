@@ -48,7 +48,7 @@ impl Batch {
 
     /// Whether every transaction may stand in a block of this height (P18).
     pub fn is_includable(&self, height: u64, window: u64) -> bool {
-        height <= self.last_height && self.greatest_valid_until < height + window
+        height <= self.last_height && self.greatest_valid_until < height.saturating_add(window)
     }
 }
 

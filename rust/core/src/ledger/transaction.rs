@@ -179,7 +179,7 @@ pub fn check_time(valid_until: u64, height: u64, window: u64) -> Result<(), Erro
     if valid_until < height {
         return Err(Error::rule("expired", format!("valid until height {valid_until}, the next block is {height}; sign it again")));
     }
-    if valid_until >= height + window {
+    if valid_until >= height.saturating_add(window) {
         return Err(Error::rule(
             "too_far",
             format!("valid until height {valid_until}, more than {window} heights ahead; choose an earlier one"),
