@@ -137,6 +137,12 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// About how many bytes its parsed form takes beyond those of its texts: what a sender makes others hold.
+    pub fn memory(&self) -> usize {
+        let operations = self.body.operations.iter().map(Operation::memory).sum::<usize>();
+        size_of::<Transaction>() + self.body.signers.len() * (32 + 64) + operations
+    }
+
     /// Network and limits (P18), but not time: see [`check_time`].
     pub fn check_limits(&self, size: usize, genesis: &Hash, parameters: &Parameters) -> Result<(), Error> {
         if self.body.genesis != *genesis {
