@@ -523,6 +523,30 @@ fn validation_names_the_field_that_differs() {
     ));
 }
 
+/// What makes a certificate unfit for the block that it decided.
+const WRONG_CERTIFICATES: [fn(&mut CommitCertificate); 5] = [
+    |certificate| certificate.height += 1,
+    |certificate| certificate.value[0] ^= 1,
+    |certificate| certificate.validators = 5,
+    |certificate| certificate.validators = 3,
+    |certificate| drop(certificate.signatures.pop()),
+];
+
+#[test]
+fn a_certificate_that_answers_could_not_show_commits_nothing() {
+    let (mut world, _, _) = World::with_organisation();
+    for change in WRONG_CERTIFICATES {
+        let candidate = world.execute(&[]).unwrap();
+        let mut certificate = CommitCertificate::decode(&world.certify(&candidate)).unwrap();
+        change(&mut certificate);
+        let height = world.ledger.published().height;
+        assert!(matches!(world.ledger.commit(candidate, &certificate.encode()), Err(Error::Certificate(_))));
+        assert_eq!(world.ledger.published().height, height);
+    }
+    let candidate = world.execute(&[]).unwrap();
+    world.commit(candidate);
+}
+
 #[test]
 fn a_restart_from_the_store_gives_the_same_ledger() {
     let (mut world, _, org) = World::with_organisation();
@@ -552,6 +576,20 @@ fn a_restart_from_the_store_gives_the_same_ledger() {
         assert!(damaged.ledger.replay(&headers, &changes, &receipts, &last.2).is_err(), "byte {position}");
         assert_eq!(damaged.ledger.published().height, 0);
     }
+    // Neither is a certificate of other headers, or of too few or other cities; and the same ledger can then be given the right one.
+    let headers: Vec<&[u8]> = rows.iter().map(|row| &row.0[..]).collect();
+    let changes: Vec<&[u8]> = rows.iter().map(|row| &row.1.changes[..]).collect();
+    let receipts: Vec<&[u8]> = rows.iter().map(|row| &row.1.receipts[..]).collect();
+    let damaged = World::new();
+    for change in WRONG_CERTIFICATES {
+        let mut certificate = CommitCertificate::decode(&last.2).unwrap();
+        change(&mut certificate);
+        let result = damaged.ledger.replay(&headers, &changes, &receipts, &certificate.encode());
+        assert!(matches!(result, Err(Error::Certificate(_))), "{result:?}");
+        assert_eq!((damaged.ledger.tip(), damaged.ledger.log_root()), (World::new().ledger.tip(), World::new().ledger.log_root()));
+    }
+    damaged.ledger.replay(&headers, &changes, &receipts, &last.2).unwrap();
+    assert_eq!(damaged.ledger.log_root(), world.ledger.log_root());
 }
 
 #[test]
