@@ -3,7 +3,8 @@
 //! Pure and deterministic: what a block does follows from its header, its batches and the state before it. Execution changes nothing
 //! until [`Ledger::commit`]; several candidates of one height may stand beside each other, and dropping one frees it.
 //! Every method takes `&self`: the pool, the chain and the published block have locks of their own, so that verifying signatures,
-//! executing a block and answering do not wait for each other. The chain's lock is held to commit, never while executing.
+//! executing a block and answering do not wait for each other. The chain's lock is held for
+//! reading while executing, and for writing to commit only.
 pub mod execute;
 mod items;
 pub mod operation;
