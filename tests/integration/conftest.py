@@ -85,6 +85,13 @@ class LiveNetwork:
 
     # ------------------------------------------------------------ asking
 
+    def answers(self, city: str) -> bool:
+        """Whether a node serves HTTP."""
+        try:
+            return self.clients[city].get("/v1/status").status_code == 200
+        except httpx.TransportError:
+            return False
+
     def status(self, city: str) -> dict[str, Any]:
         found: dict[str, Any] = self.clients[city].get("/v1/status").json()
         return found
@@ -262,15 +269,18 @@ def live_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNetwo
         yield network
 
 
-def run_cityid(*arguments: str, directory: Path, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
-    """A command to its end, in English."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CITYID_", "LC_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "cityid", *arguments],
-        capture_output=True, text=True, cwd=directory, timeout=timeout_s, env=environment | {"LANG": "en_US.UTF-8"},
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="session")
-def cityid_command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    return run_cityid
+def run_node() -> Callable[..., str]:
+    """Runs a node that is expected to refuse to start: `run_node(config, status=2)` returns what it says on stderr."""
+
+    def run(config: Path, *, status: int) -> str:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("CITYID_", "LC_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "cityid", "run", str(config)],
+            capture_output=True, text=True, timeout=30, check=False, env=environment | {"LANG": "en_US.UTF-8"},
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr, "a person gets a sentence"
+        return done.stderr
+
+    return run

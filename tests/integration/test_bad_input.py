@@ -1,10 +1,11 @@
-"""Bad input over HTTP at a live node: each is refused by its stable name, changes nothing, and the next request is served.
+"""Bad input over HTTP at a live node: refused by a stable name, nothing changed, and the next request served.
 
 The control is in `refused`: after every refusal the state roots of all nodes are what they were, and then a valid
 transaction of the same kind goes through.
 """
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +263,9 @@ def test_a_second_registration_of_one_serial(desk: Desk) -> None:
 
 def test_a_stale_version(desk: Desk) -> None:
     update = operations.ItemUpdate(desk.serial, 7, {"name": bytes(32)})
-    desk.rejected([operations.update_items(desk.city, class_code=CLASS, updates=[update])], desk.office, "stale_version")
+    desk.rejected(
+        [operations.update_items(desk.city, class_code=CLASS, updates=[update])], desk.office, "stale_version"
+    )
 
 
 def test_an_operation_that_fails_undoes_those_before_it(desk: Desk) -> None:
@@ -330,8 +333,6 @@ def test_questions_that_have_no_answer(desk: Desk, path: str, status: int, kind:
 
 
 def test_garbage_on_the_http_port_harms_nobody(desk: Desk) -> None:
-    import socket
-
     url = httpx.URL(desk.network.local.urls[desk.city])
     for sent in (b"\x16\x03\x01" + b"\xff" * 500, b"GET / HTTP/9.9\r\n\r\n", b"A" * 200_000, b"\x00"):
         with socket.create_connection((url.host, url.port or 0), timeout=5) as connection:
