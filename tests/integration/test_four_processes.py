@@ -128,7 +128,7 @@ def test_one_after_the_other_is_killed_at_random_moments(live_network: "LiveNetw
 
 
 def test_the_last_one_standing_promises_nothing_and_denies_nothing(live_network: "LiveNetwork") -> None:
-    """The control: alone there is no 202, and after a restart alone no verdict either, until others say how far it is."""
+    """The control: alone there is no 202; after a restart alone no verdict either, until others say how far it is."""
     network = live_network
     alone, *others = network.cities
     unknown, operation = network.category(alone)
