@@ -33,7 +33,7 @@ use pool::{Batch, Pool, Verified};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use transaction::{batch_digest, check_time, decode_batch, Transaction};
+use transaction::{batch_digest, check_time, decode_batch, Transaction, MAX_OPERATIONS};
 
 /// What one committed height leaves for the store.
 #[derive(Debug)]
@@ -521,9 +521,11 @@ fn encode_receipts(receipts: &[Vec<u8>]) -> Vec<u8> {
     out.finish()
 }
 
-fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
+/// Splits the receipts of a height, as [`Commit::receipts`] has them: ids and receipts, in block order.
+pub fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
     let mut decoder = Decoder::new(data);
-    let count = decoder.array(usize::MAX)?;
+    // A receipt has at least its id, its kind and two heads.
+    let count = decoder.list(usize::MAX, 38)?;
     let mut ids = Vec::with_capacity(count);
     let mut receipts = Vec::with_capacity(count);
     for _ in 0..count {
@@ -563,7 +565,10 @@ impl Receipt {
         let id = decoder.hash()?;
         let outcome = match (decoder.uint()?, parts) {
             (0, 3) => {
-                let count = decoder.array(usize::MAX)?;
+                let count = decoder.list(MAX_OPERATIONS, 1)?;
+                if count == 0 {
+                    return Err(Error::malformed("a receipt of a transaction without operations"));
+                }
                 let mut outputs = Vec::with_capacity(count);
                 for _ in 0..count {
                     if decoder.null() {
