@@ -104,6 +104,11 @@ class Driver:
         self._now = Now(0, 0)
 
     @property
+    def is_informed(self) -> bool:
+        """Whether f + 1 cities have said since the start how far they are: before that, this node may be far behind."""
+        return self.sync.is_informed
+
+    @property
     def is_synced(self) -> bool:
         """Whether f + 1 cities know of no more than one height above this node's."""
         return self.sync.credible_height() <= self.ledger.height + 1
