@@ -8,6 +8,7 @@ one registers one item, so one more record is one more transaction.
 Latency is of a sample, asked for afterwards: the height in a receipt, and the moment at which node 0 told that height.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ PER_REQUEST: Final = 200
 PER_REQUEST_OPEN: Final = 20
 REQUESTS_AT_ONCE: Final = 32
 SAMPLES: Final = 2_000
+SLICES: Final = 5
 DRAIN_S: Final = 30.0
 SEQUENCE: Final = {"content-type": "application/cbor-seq"}
 TICKS_PER_S: Final = 100
@@ -33,7 +35,8 @@ TICKS_PER_S: Final = 100
 class Offered:
     """What one run measured."""
 
-    committed_per_s: float
+    committed_per_s: Sequence[float]
+    """In each of `SLICES` equal parts of the measured time."""
     latencies_ms: Sequence[float]
     cpu_us_per_transaction_and_node: float
     blocks_per_s: float
@@ -72,19 +75,24 @@ class Load:
                 await nursery.start(self._watch, http)
                 nursery.start_soon(self._send, http)
                 await trio.sleep(self.warm_s)
-                before = self._reading()
-                await trio.sleep(self.measure_s)
-                after = self._reading()
+                readings = [self._reading()]
+                for _ in range(SLICES):
+                    await trio.sleep(self.measure_s / SLICES)
+                    readings.append(self._reading())
                 self._stopped = True
                 with trio.fail_after(DRAIN_S):
                     while self.committed < self.sent:
                         await self._wait()
                 nursery.cancel_scope.cancel()
+            before, after = readings[0], readings[-1]
             latencies = await self._latencies(http, before.at, after.at)
         seconds = after.at - before.at
         committed = after.committed - before.committed
         return Offered(
-            committed_per_s=committed / seconds,
+            committed_per_s=[
+                (late.committed - early.committed) / (late.at - early.at)
+                for early, late in itertools.pairwise(readings)
+            ],
             latencies_ms=latencies,
             cpu_us_per_transaction_and_node=(after.cpu_s - before.cpu_s) / len(self.pids) / max(committed, 1) * 1e6,
             blocks_per_s=sum(before.at < at <= after.at for at in self.heights.values()) / seconds,
@@ -107,7 +115,10 @@ class Load:
                         await self._wait()
                     continue
                 if self.sent + size > len(self.transactions):
-                    raise RuntimeError(f"all {len(self.transactions)} prepared transactions are sent; prepare more")
+                    raise RuntimeError(
+                        f"all {len(self.transactions)} signed transactions are sent before the time is over. "
+                        "Next: CITYID_BENCH_TRANSACTIONS=1000000 make bench"
+                    )
                 first, self.sent = self.sent, self.sent + size
                 url = self.urls[first // PER_REQUEST % len(self.urls)]
                 await slots.acquire_on_behalf_of(first)

@@ -82,9 +82,10 @@ def comet_bft(*, window: int | None = None, rate: int | None = None, seconds: in
     command = ["./run.sh", "-n", "4", "-a", "regsig", "-p", "tuned", *load, "-s", str(seconds)]
     try:
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, timeout=COMET_BFT_S, check=True)
-        return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+        figures: Mapping[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     except (subprocess.SubprocessError, StopIteration, ValueError) as error:
         raise Missing(f"CometBFT did not finish its run: {error}; run {folder}/run.sh by hand to see why") from error
+    return figures
 
 
 def _built_comet_bft() -> Path:

@@ -75,7 +75,7 @@ fn a_transaction_has_one_encoding() {
     for bit in 0..good.len() * 8 {
         let mut edited = good.clone();
         edited[bit / 8] ^= 1 << (bit % 8);
-        let Ok(transaction) = Transaction::decode(edited) else { continue };
+        let Ok(transaction) = Transaction::decode(&edited) else { continue };
         assert_eq!(hex(&assemble(&transaction.body.encode(), &transaction.signatures)), hex(&edited));
         accepted += 1;
     }

@@ -137,6 +137,12 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// About how many bytes its parsed form takes beyond those of its texts: what a sender makes others hold.
+    pub fn memory(&self) -> usize {
+        let operations = self.body.operations.iter().map(Operation::memory).sum::<usize>();
+        size_of::<Transaction>() + self.body.signers.len() * (32 + 64) + operations
+    }
+
     /// Network and limits (P18), but not time: see [`check_time`].
     pub fn check_limits(&self, size: usize, genesis: &Hash, parameters: &Parameters) -> Result<(), Error> {
         if self.body.genesis != *genesis {
@@ -179,7 +185,7 @@ pub fn check_time(valid_until: u64, height: u64, window: u64) -> Result<(), Erro
     if valid_until < height {
         return Err(Error::rule("expired", format!("valid until height {valid_until}, the next block is {height}; sign it again")));
     }
-    if valid_until >= height + window {
+    if valid_until >= height.saturating_add(window) {
         return Err(Error::rule(
             "too_far",
             format!("valid until height {valid_until}, more than {window} heights ahead; choose an earlier one"),

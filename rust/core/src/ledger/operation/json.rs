@@ -7,6 +7,7 @@ use crate::code::{Category, City, Class, Model, Org, Serial, Use};
 use crate::error::Error;
 use crate::hash::hex;
 use crate::json::{self, Object};
+use crate::profile::name_fault;
 use crate::record::{Purpose, Status};
 use crate::wire::{text_order, MAX_TEXT};
 use serde_json::{json, Map, Value};
@@ -271,8 +272,8 @@ fn status_from_name(name: &str) -> Result<Status, Error> {
 
 fn name_from_json(object: &mut Object) -> Result<String, Error> {
     let name = object.text("name")?;
-    if name.is_empty() || name.len() > MAX_TEXT {
-        return Err(Error::malformed(format!("a name of {} bytes; it takes 1 to {MAX_TEXT}", name.len())));
+    match name_fault(&name) {
+        Some(fault) => Err(Error::malformed(format!("the name {name:?} is refused: {fault}"))),
+        None => Ok(name),
     }
-    Ok(name)
 }

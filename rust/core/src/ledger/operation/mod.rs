@@ -214,6 +214,25 @@ impl Operation {
         }
     }
 
+    /// About how many bytes its parsed form takes beyond those of its texts.
+    pub fn memory(&self) -> usize {
+        let pairs = |commitments: &Commitments, services: &Services| {
+            commitments.len() * size_of::<(String, Hash)>() + services.len() * size_of::<(String, String)>()
+        };
+        let lists = match &self.action {
+            Action::AdmitOrganisation { keys, commitments, .. } => keys.len() * size_of::<KeyProof>() + pairs(commitments, &Vec::new()),
+            Action::RegisterItems { items, .. } => {
+                items.iter().map(|item| size_of::<NewItem>() + pairs(&item.commitments, &item.services)).sum()
+            }
+            Action::UpdateItems { items, .. } => {
+                items.iter().map(|item| size_of::<ItemUpdate>() + pairs(&item.commitments, &item.services)).sum()
+            }
+            Action::RotateKeys { add, remove, .. } => add.len() * size_of::<KeyProof>() + remove.len() * 32,
+            Action::AllocateRange { .. } | Action::RegisterCategory { .. } | Action::SetStatus { .. } => 0,
+        };
+        size_of::<Operation>() + lists
+    }
+
     /// How many items it touches.
     pub fn items(&self) -> usize {
         match &self.action {
