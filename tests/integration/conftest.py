@@ -69,7 +69,7 @@ class LiveNetwork:
         for city in cities or self.cities:
             trio.run(self.local.wait_ready, city)
 
-    def until(self, condition: Callable[[], bool], what: str, *, seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, *, seconds: float = 40.0) -> None:
         """Polls until something holds."""
         deadline = time.monotonic() + seconds
         while not condition():

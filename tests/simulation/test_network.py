@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cityid._native import Candidate, Ledger
+from cityid._native import Candidate, Ledger, Trust, verify
 from cityid.node import messages
 from cityid.node.driver import Driver
 from cityid.node.heights import Height, Invalid
@@ -102,6 +102,34 @@ def test_a_minority_neither_commits_nor_blocks_the_majority() -> None:
     simulation.heal()
     simulation.run_until(lambda: simulation.height(alone) >= simulation.checks.height - 1, limit_ms=10_000)
     simulation.settle()
+
+
+def test_a_stalled_city_says_unknown_about_a_fresh_code() -> None:
+    """Its proof that nobody has the code is good, and of a height before the code: `min_height` tells."""
+    simulation = Simulation(cities=4, seed=5, parameters=BUSY)
+    trust = Trust.from_json(simulation.genesis.to_json())
+    stalled, *others = simulation.cities
+    simulation.run_for(1_000)
+    simulation.partition([stalled], others)
+    ids = simulation.admit_organisation(others[0], "A7K2", name="Water works")
+    simulation.run_until(lambda: simulation.is_committed(ids, at=others[1]), limit_ms=5_000)
+    code = f"MA.156.{others[0]}.A7K2"
+    found = simulation.ledger(others[1]).receipt(ids[0])
+    assert found is not None
+    height = found[0]
+
+    def verdict(city: str, min_height: int | None) -> tuple[str, str | None]:
+        answer = simulation.answer(code, at=city).to_bytes()
+        found = verify(answer, trust, code=code, now=simulation.now_ms / 1000, min_height=min_height)
+        return found.verdict, found.was
+
+    assert simulation.ledger(stalled).height < height
+    assert verdict(stalled, height) == ("UNKNOWN", "NOT_REGISTERED")
+    assert verdict(stalled, None)[0] == "NOT_REGISTERED"  # the control: nothing else in its answer is wrong
+    assert verdict(others[1], height)[0] == "REGISTERED"
+    simulation.heal()
+    simulation.run_until(lambda: simulation.ledger(stalled).height >= height, limit_ms=10_000)
+    assert verdict(stalled, height)[0] == "REGISTERED"
 
 
 def test_a_seven_city_network_tolerates_two() -> None:
