@@ -452,7 +452,7 @@ fn an_item_of_a_sealed_range_is_not_changed_behind_the_table() {
         assert_eq!(only(&state, action.clone(), &keys()), "committed", "the control");
     }
     range.children = Children::Table;
-    range.table = Some(Table { root: [1; 32], depth: 10, version: 1, overrides: 0, digest: [2; 32], count: 1 });
+    range.table = Some(Table { root: [1; 32], depth: 10, version: 1, height: 1, overrides: 0, digest: [2; 32], count: 1 });
     state.apply(&[put(&range_key, &range)]);
     for action in actions {
         assert_eq!(only(&state, action, &keys()), "sealed");
