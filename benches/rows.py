@@ -1,7 +1,8 @@
 """A row of the results: one figure of ours, beside at most one peer.
 
-Rules: `min` and `max` are over `reps` repetitions, and `value` is their median unless docs/benchmarks.md says otherwise;
-`ratio` above 1 means ours is better, whichever way the unit goes; several peers of one figure are several rows.
+Rules: `min` and `max` are over `reps` repetitions, and `value` is their median unless
+docs/benchmarks.md says otherwise; `ratio` above 1 means ours is better, whichever way the unit goes;
+several peers of one figure are several rows.
 """
 
 import json
