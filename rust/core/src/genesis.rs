@@ -4,6 +4,7 @@ use crate::code::City;
 use crate::error::Error;
 use crate::hash::{hex, tagged, Hash, Suite, Tag};
 use crate::json;
+use crate::profile::name_fault;
 use crate::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record};
 use crate::signature;
 use crate::wire::Encoder;
@@ -211,6 +212,12 @@ impl Genesis {
                 "a genesis with {} cities; it takes {MIN_VALIDATORS} to {MAX_VALIDATORS}, so that one faulty city can be tolerated",
                 self.cities.len()
             )));
+        }
+        // A name that records cannot hold would make a network whose records cannot be read.
+        for name in self.cities.iter().map(|city| &city.name).chain([&self.name]) {
+            if let Some(fault) = name_fault(name) {
+                return Err(Error::malformed(format!("the name {name:?} cannot stand in a genesis: {fault}")));
+            }
         }
         let mut keys = Vec::new();
         for city in &self.cities {

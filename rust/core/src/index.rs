@@ -119,12 +119,19 @@ impl StateMap {
     /// Computes the state after some changes of the current one: a record to put under a key, or `None` to remove it. Any order.
     ///
     /// Errors: `Malformed` if a key occurs twice; `Rule` (`state_full`) if the tree has no room.
-    pub fn candidate(&self, mut changes: Vec<KeyedRecord>) -> Result<Candidate, Error> {
+    pub fn candidate(&self, changes: Vec<KeyedRecord>) -> Result<Candidate, Error> {
+        self.candidate_on(&self.current(), changes)
+    }
+
+    /// As [`StateMap::candidate`], after some changes of `base`. When another state has become the current one meanwhile, the
+    /// candidate's root is still that of `base` with the changes, and committing it is refused.
+    ///
+    /// Errors: as [`StateMap::candidate`]; `Malformed` if `base` belongs to another map.
+    pub fn candidate_on(&self, base: &Snapshot, mut changes: Vec<KeyedRecord>) -> Result<Candidate, Error> {
         changes.sort_unstable_by_key(|(key, _)| *key);
         if changes.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::malformed("a state batch names a key twice; keep the last change of each key"));
         }
-        let base = self.current();
         let hashes = value_hashes(&changes);
         let keys: Vec<Hash> = changes.iter().map(|(key, _)| *key).collect();
         let (reserved, slots) = self.records.reserve(changes);

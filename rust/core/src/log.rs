@@ -112,6 +112,12 @@ impl Log {
         Ok(Frontier { size, peaks: self.peaks(0, size) })
     }
 
+    /// The frontier of all leaves.
+    pub fn frontier(&self) -> Frontier {
+        let size = self.size();
+        Frontier { size, peaks: self.peaks(0, size) }
+    }
+
     /// The inclusion path of a leaf in the tree of `size` leaves, from the leaf upwards (RFC 9162 section 2.1.3.1).
     ///
     /// Errors: `Malformed` if the log is shorter, or the index outside.

@@ -725,7 +725,7 @@ fn not_empty(count: usize) -> Result<usize, Error> {
 }
 
 fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyEntry>, Error> {
-    let count = not_empty(decoder.array(MAX_KEYS)?)?;
+    let count = not_empty(decoder.list(MAX_KEYS, 39)?)?;
     let mut keys: Vec<KeyEntry> = Vec::with_capacity(count);
     for _ in 0..count {
         decoder.array_of(5)?;
@@ -761,7 +761,7 @@ fn decode_table(decoder: &mut Decoder<'_>) -> Result<Table, Error> {
 
 /// Reads `[type, uri]` pairs; at least one.
 pub(crate) fn decode_services(decoder: &mut Decoder<'_>, limit: usize) -> Result<Vec<(String, String)>, Error> {
-    let count = not_empty(decoder.array(limit)?)?;
+    let count = not_empty(decoder.list(limit, 3)?)?;
     let mut services = Vec::with_capacity(count);
     for _ in 0..count {
         decoder.array_of(2)?;
@@ -772,7 +772,7 @@ pub(crate) fn decode_services(decoder: &mut Decoder<'_>, limit: usize) -> Result
 
 /// Reads commitments by attribute name; at least one.
 pub(crate) fn decode_commitments(decoder: &mut Decoder<'_>, limit: usize) -> Result<Vec<(String, Hash)>, Error> {
-    let count = not_empty(decoder.map(limit)?)?;
+    let count = not_empty(decoder.map_list(limit, 35)?)?;
     let mut commitments: Vec<(String, Hash)> = Vec::with_capacity(count);
     for _ in 0..count {
         let name = decoder.text(64)?;

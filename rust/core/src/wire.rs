@@ -241,6 +241,13 @@ impl<'a> Decoder<'a> {
         self.length(ARRAY, "an array", limit)
     }
 
+    /// The head of an array of at most `limit` items that take at least `least` bytes each. A count that the bytes left cannot
+    /// hold is refused here, so that room for `count` items may be made without reading one.
+    pub fn list(&mut self, limit: usize, least: usize) -> Result<usize, Error> {
+        let count = self.array(limit)?;
+        self.check_room(count, least)
+    }
+
     /// The head of an array of exactly `count` items.
     pub fn array_of(&mut self, count: usize) -> Result<(), Error> {
         if self.array(count)? != count {
@@ -252,6 +259,20 @@ impl<'a> Decoder<'a> {
     /// The head of a map of at most `limit` pairs; [`Decoder::key_after`] reads the keys.
     pub fn map(&mut self, limit: usize) -> Result<usize, Error> {
         self.length(MAP, "a map", limit)
+    }
+
+    /// As [`Decoder::list`], for a map whose pairs take at least `least` bytes each.
+    pub fn map_list(&mut self, limit: usize, least: usize) -> Result<usize, Error> {
+        let count = self.map(limit)?;
+        self.check_room(count, least)
+    }
+
+    fn check_room(&self, count: usize, least: usize) -> Result<usize, Error> {
+        let left = self.data.len() - self.position;
+        if count > left / least {
+            return self.error(&format!("a list of {count} items of at least {least} bytes, with {left} bytes left,"));
+        }
+        Ok(count)
     }
 
     /// A map key that is an unsigned integer and greater than the one before.
@@ -328,6 +349,9 @@ mod tests {
         assert!(Decoder::new(&[0x5f, 0x41, 0, 0xff]).bytes(9).is_err(), "indefinite byte string");
         assert!(Decoder::new(&[0x61, 0xff]).text(9).is_err(), "not UTF-8");
         assert!(Decoder::new(&[0x9a, 0xff, 0xff, 0xff, 0xff]).array(usize::MAX).is_err(), "a count beyond the data");
+        let list = [0x84, 0, 0, 0, 0, 0, 0, 0];
+        assert!(Decoder::new(&list).array(9).is_ok() && Decoder::new(&list).list(9, 1).is_ok());
+        assert!(Decoder::new(&list).list(9, 2).is_err(), "four items of two bytes do not fit seven");
         let mut decoder = Decoder::new(&[0x01, 0x01]);
         let first = decoder.key_after(None).unwrap();
         assert!(decoder.key_after(Some(first)).is_err(), "a repeated key");

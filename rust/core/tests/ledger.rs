@@ -70,10 +70,14 @@ impl World {
     }
 
     fn signed_until(&mut self, operations: Value, signers: &[&SigningKey], valid_until: u64) -> (Hash, Vec<u8>) {
+        let operations = operations.as_array().unwrap().iter().map(|value| Operation::from_json(value.clone()).unwrap()).collect();
+        self.signed_operations(operations, signers, valid_until)
+    }
+
+    fn signed_operations(&mut self, operations: Vec<Operation>, signers: &[&SigningKey], valid_until: u64) -> (Hash, Vec<u8>) {
         self.nonce += 1;
         let mut signers: Vec<&SigningKey> = signers.to_vec();
         signers.sort_by_key(|signer| public(signer));
-        let operations = operations.as_array().unwrap().iter().map(|value| Operation::from_json(value.clone()).unwrap()).collect();
         let body = Body {
             genesis: self.genesis(),
             valid_until,
@@ -148,6 +152,14 @@ impl World {
     fn refused(&mut self, operations: Value, signers: &[&SigningKey], reason: &str) {
         let root = self.ledger.published().state.root();
         assert_eq!(self.run(operations, signers), Outcome::Rejected(reason.to_owned(), 0));
+        assert_eq!(self.ledger.published().state.root(), root, "a refused transaction changes nothing");
+    }
+
+    fn refused_operation(&mut self, operation: Operation, signers: &[&SigningKey], reason: &str) {
+        let root = self.ledger.published().state.root();
+        let valid_until = self.next();
+        let (_, transaction) = self.signed_operations(vec![operation], signers, valid_until);
+        assert_eq!(self.block(&[transaction]), [Outcome::Rejected(reason.to_owned(), 0)]);
         assert_eq!(self.ledger.published().state.root(), root, "a refused transaction changes nothing");
     }
 
@@ -511,6 +523,30 @@ fn validation_names_the_field_that_differs() {
     ));
 }
 
+/// What makes a certificate unfit for the block that it decided.
+const WRONG_CERTIFICATES: [fn(&mut CommitCertificate); 5] = [
+    |certificate| certificate.height += 1,
+    |certificate| certificate.value[0] ^= 1,
+    |certificate| certificate.validators = 5,
+    |certificate| certificate.validators = 3,
+    |certificate| drop(certificate.signatures.pop()),
+];
+
+#[test]
+fn a_certificate_that_answers_could_not_show_commits_nothing() {
+    let (mut world, _, _) = World::with_organisation();
+    for change in WRONG_CERTIFICATES {
+        let candidate = world.execute(&[]).unwrap();
+        let mut certificate = CommitCertificate::decode(&world.certify(&candidate)).unwrap();
+        change(&mut certificate);
+        let height = world.ledger.published().height;
+        assert!(matches!(world.ledger.commit(candidate, &certificate.encode()), Err(Error::Certificate(_))));
+        assert_eq!(world.ledger.published().height, height);
+    }
+    let candidate = world.execute(&[]).unwrap();
+    world.commit(candidate);
+}
+
 #[test]
 fn a_restart_from_the_store_gives_the_same_ledger() {
     let (mut world, _, org) = World::with_organisation();
@@ -540,6 +576,20 @@ fn a_restart_from_the_store_gives_the_same_ledger() {
         assert!(damaged.ledger.replay(&headers, &changes, &receipts, &last.2).is_err(), "byte {position}");
         assert_eq!(damaged.ledger.published().height, 0);
     }
+    // Neither is a certificate of other headers, or of too few or other cities; and the same ledger can then be given the right one.
+    let headers: Vec<&[u8]> = rows.iter().map(|row| &row.0[..]).collect();
+    let changes: Vec<&[u8]> = rows.iter().map(|row| &row.1.changes[..]).collect();
+    let receipts: Vec<&[u8]> = rows.iter().map(|row| &row.1.receipts[..]).collect();
+    let damaged = World::new();
+    for change in WRONG_CERTIFICATES {
+        let mut certificate = CommitCertificate::decode(&last.2).unwrap();
+        change(&mut certificate);
+        let result = damaged.ledger.replay(&headers, &changes, &receipts, &certificate.encode());
+        assert!(matches!(result, Err(Error::Certificate(_))), "{result:?}");
+        assert_eq!((damaged.ledger.tip(), damaged.ledger.log_root()), (World::new().ledger.tip(), World::new().ledger.log_root()));
+    }
+    damaged.ledger.replay(&headers, &changes, &receipts, &last.2).unwrap();
+    assert_eq!(damaged.ledger.log_root(), world.ledger.log_root());
 }
 
 #[test]
@@ -572,4 +622,95 @@ fn execution_order_does_not_depend_on_the_hash_seed() {
         })
         .collect();
     assert_eq!(roots[0], roots[1]);
+}
+
+/// A body as a hostile tool builds it: what the JSON form refuses, CBOR can still say.
+fn with_action(change: impl FnOnce(&mut cityid_core::ledger::operation::Action), operation: &Value) -> Operation {
+    let mut operation = Operation::from_json(operation.clone()).unwrap();
+    change(&mut operation.action);
+    operation
+}
+
+#[test]
+fn names_and_services_that_do_not_show_what_they_hold_are_refused() {
+    use cityid_core::ledger::operation::Action;
+    let (mut world, city, org) = World::with_organisation();
+    let category =
+        json!({"op": "register_category", "city": "130100", "org": "A7K2", "use": "60", "class": "010203", "model": "9", "name": "n"});
+    for name in ["", "a\nb", "a\u{202e}b", " a"] {
+        assert!(matches!(
+            Operation::from_json(json!({"op": "register_category", "city": "130100", "org": "A7K2", "use": "60",
+            "class": "010203", "model": "9", "name": name})),
+            Err(Error::Malformed(_))
+        ));
+        let rename = |action: &mut Action| match action {
+            Action::RegisterCategory { name: field, .. } | Action::AdmitOrganisation { name: field, .. } => *field = name.to_owned(),
+            _ => unreachable!(),
+        };
+        let operation = with_action(rename, &category);
+        world.refused_operation(operation, &[&org], "bad_name");
+        let admission = world.admit_json("C7K2", &key("C7K2"), 10);
+        world.refused_operation(with_action(rename, &admission[0]), &[&city], "bad_name");
+    }
+    let mut attribute = register(&[20]);
+    attribute[0]["items"][0]["commitments"] = json!({"a\u{0}b": "ab".repeat(32)});
+    world.refused(attribute, &[&org], "bad_name");
+    for uri in ["javascript:alert(1)", "https://a\"><b", "no scheme"] {
+        let mut service = register(&[20]);
+        service[0]["items"][0]["services"] = json!([["linkset", uri]]);
+        world.refused(service, &[&org], "bad_service");
+    }
+    let mut service = register(&[20]);
+    service[0]["items"][0]["services"] = json!([["linkset", "https://city.example/20"]]);
+    world.ok(service, &[&org]);
+}
+
+#[test]
+fn a_record_that_nobody_could_read_back_is_never_written() {
+    let mut world = World::with(|json| {
+        json["parameters"]["max_commitments"] = json!(256);
+        json["parameters"]["max_services"] = json!(64);
+    });
+    let (city, org) = (key("130100/transaction"), key("A7K2"));
+    let admission = world.admit_json("A7K2", &org, 10_000);
+    world.ok(admission, &[&city]);
+    world.ok(json!([allocate("A7K2", 1000), {"op": "register_category", "city": "130100", "org": "A7K2", "use": "60", "class": "010203", "model": "1", "name": "n"}]), &[&org]);
+    let with_commitments = |count: usize| {
+        let mut operation = register(&[1]);
+        let commitments: serde_json::Map<String, Value> = (0..count).map(|n| (format!("{n:064}"), json!("ab".repeat(32)))).collect();
+        operation[0]["items"][0]["commitments"] = commitments.into();
+        operation
+    };
+    world.refused(with_commitments(256), &[&org], "too_large");
+    world.ok(with_commitments(100), &[&org]);
+    world.ok(update(1, 1), &[&org]);
+}
+
+#[test]
+fn a_genesis_has_names_that_its_records_can_hold() {
+    let parse = |change: &dyn Fn(&mut Value)| {
+        let mut json = genesis_json();
+        change(&mut json);
+        Genesis::from_json(&json.to_string())
+    };
+    assert!(parse(&|_| ()).is_ok(), "the control");
+    for name in ["", "a\u{7}", &"x".repeat(256)] {
+        assert!(matches!(parse(&|json| json["name"] = json!(name)), Err(Error::Malformed(_))), "{name:?}");
+        assert!(matches!(parse(&|json| json["cities"][2]["name"] = json!(name)), Err(Error::Malformed(_))), "{name:?}");
+    }
+    assert!(parse(&|json| json["cities"][2] = json["cities"][1].clone()).is_err(), "a city twice");
+}
+
+#[test]
+fn heights_at_the_edge_of_their_range_are_answered() {
+    let (mut world, _, org) = World::with_organisation();
+    let (_, transaction) = world.signed_until(register(&[1]), &[&org], i64::MAX as u64);
+    assert!(matches!(world.ledger.admit(&transaction).unwrap()[0].refused, Some(Error::Rule { reason: "too_far", .. })));
+    let digest = world.ledger.ingest(&[&assemble_batch(1, &transaction)])[0].0;
+    for height in [0, 1, i64::MAX as u64, u64::MAX] {
+        world.ledger.is_includable(&digest, height);
+        let city = City::parse("130100").unwrap();
+        assert!(world.ledger.execute(height, u64::MAX, city, &[digest]).is_err());
+        assert!(world.ledger.log_root_at(height.max(9)).is_err() && world.ledger.inclusion(height, u64::MAX).is_err());
+    }
 }

@@ -57,7 +57,7 @@ def demo(
         say("cityid: interrupted")
         raise typer.Exit(130)
     if as_json:
-        print(json.dumps({"directory": str(directory), "facts": narrator.facts}, ensure_ascii=False))
+        print(json.dumps({"directory": str(directory), "facts": narrator.facts}, ensure_ascii=False, default=str))
 
 
 def _clear(directory: Path) -> None:

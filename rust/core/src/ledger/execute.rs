@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::Hash;
 use crate::index::Snapshot;
+use crate::profile::{attribute_fault, name_fault, service_fault};
 use crate::record::{MapKey, Purpose, Status};
 use crate::wire::Encoder;
 use std::collections::HashSet;
@@ -177,18 +178,39 @@ impl Context<'_, '_, '_> {
         }
     }
 
-    /// Refuses more commitments or services than the network allows.
-    pub fn check_profile(&self, commitments: usize, services: usize) -> Result<(), Error> {
-        if commitments as u64 > self.parameters.max_commitments || services as u64 > self.parameters.max_services {
+    /// Refuses more commitments or services than the network allows, and those that a record cannot hold.
+    pub fn check_profile(&self, commitments: &[(String, Hash)], services: &[(String, String)]) -> Result<(), Error> {
+        if commitments.len() as u64 > self.parameters.max_commitments || services.len() as u64 > self.parameters.max_services {
             return Err(Error::rule(
                 "too_large",
                 format!(
-                    "{commitments} commitments and {services} services, the limits are {} and {}",
-                    self.parameters.max_commitments, self.parameters.max_services
+                    "{} commitments and {} services, the limits are {} and {}",
+                    commitments.len(),
+                    services.len(),
+                    self.parameters.max_commitments,
+                    self.parameters.max_services
                 ),
             ));
         }
+        for (name, _) in commitments {
+            if let Some(fault) = attribute_fault(name) {
+                return Err(Error::rule("bad_name", format!("the attribute name {name:?} is refused: {fault}")));
+            }
+        }
+        for (kind, uri) in services {
+            if let Some(fault) = service_fault(kind, uri) {
+                return Err(Error::rule("bad_service", format!("the service [{kind:?}, {uri:?}] is refused: {fault}")));
+            }
+        }
         Ok(())
+    }
+}
+
+/// Refuses a name that a record cannot hold.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    match name_fault(name) {
+        Some(fault) => Err(Error::rule("bad_name", format!("the name {name:?} is refused: {fault}"))),
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Categories and items (P24 to P26).
-use super::execute::{check_version, Context, Output};
+use super::execute::{check_name, check_version, Context, Output};
 use super::operation::{Holder, ItemUpdate, NewItem};
 use super::overlay::Entry;
 use super::ranges::range_of;
@@ -15,12 +15,10 @@ pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, cat
     if context.overlay.contains(&key) {
         return Err(Error::rule("exists", format!("{}/{category} is registered already", holder.code())));
     }
-    if name.is_empty() {
-        return Err(Error::rule("bad_name", "a category needs a name"));
-    }
+    check_name(name)?;
     let mut record = Record::new(Kind::Category, context.overlay.height());
     record.name = Some(name.to_owned());
-    context.overlay.put(&key, record);
+    context.overlay.put(&key, record)?;
     Ok(None)
 }
 
@@ -44,7 +42,7 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
             check_range(context, holder, category.class, item.serial)?;
             last_range = Some(item.serial.thousand());
         }
-        context.check_profile(item.commitments.len(), item.services.len())?;
+        context.check_profile(&item.commitments, &item.services)?;
         let key = MapKey::Item(holder.city, category.class, item.serial);
         if context.overlay.contains(&key) {
             return Err(Error::rule(
@@ -58,7 +56,7 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
         record.code = Some(code.text());
         record.commitments.clone_from(&item.commitments);
         record.services.clone_from(&item.services);
-        context.overlay.put(&key, record);
+        context.overlay.put(&key, record)?;
     }
     Ok(None)
 }
@@ -108,11 +106,11 @@ pub fn update(context: &mut Context<'_, '_, '_>, city: City, class: Class, items
             return Err(Error::rule("retired", format!("{code} is retired; a retired code never changes again")));
         }
         check_version(&entry, change.expected_version)?;
-        context.check_profile(change.commitments.len(), change.services.len())?;
+        context.check_profile(&change.commitments, &change.services)?;
         context.overlay.update(&MapKey::Item(city, class, change.serial), &entry, |record| {
             record.commitments.clone_from(&change.commitments);
             record.services.clone_from(&change.services);
-        });
+        })?;
     }
     Ok(None)
 }

@@ -3,8 +3,8 @@
 //! Pure and deterministic: what a block does follows from its header, its batches and the state before it. Execution changes nothing
 //! until [`Ledger::commit`]; several candidates of one height may stand beside each other, and dropping one frees it.
 //! Every method takes `&self`: the pool, the chain and the published block have locks of their own, so that verifying signatures,
-//! executing a block and answering do not wait for each other. The chain's lock is held for
-//! reading while executing, and for writing to commit only.
+//! executing a block and answering do not wait for each other. The chain's lock is held to read its end and to commit, never while
+//! executing. Order of locks: the pool's before the chain's; the published block's last.
 pub mod execute;
 mod items;
 pub mod operation;
@@ -16,6 +16,8 @@ mod status;
 pub mod transaction;
 mod verify;
 
+pub use verify::{Admission, MAX_SEQUENCE};
+
 use crate::answer::{self, CertifiedHeader};
 use crate::block::{header_hash, Header, ValidatorSet};
 use crate::code::{City, Subject};
@@ -23,7 +25,7 @@ use crate::error::Error;
 use crate::genesis::{Genesis, Parameters};
 use crate::hash::{Hash, Suite};
 use crate::index::{self, Snapshot, StateMap};
-use crate::log::{self, Log};
+use crate::log::{self, Frontier, Log};
 use crate::record::path_of;
 use crate::signature::Verifier;
 use crate::vote::CommitCertificate;
@@ -34,7 +36,7 @@ use pool::{Batch, Pool, Verified};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use transaction::{batch_digest, check_time, decode_batch, Transaction};
+use transaction::{batch_digest, check_time, decode_batch, Transaction, MAX_OPERATIONS};
 
 /// What one committed height leaves for the store.
 #[derive(Debug)]
@@ -100,6 +102,17 @@ struct Chain {
     log: Log,
     recent: VecDeque<Recent>,
     included: HashMap<Hash, (u64, u32)>,
+}
+
+/// What execution needs of the chain, taken at once so that no lock is held meanwhile.
+struct Parent {
+    state: Arc<Snapshot>,
+    height: u64,
+    time_ms: u64,
+    hash: Hash,
+    log: Frontier,
+    /// Those of the block's ids that were included within the window before it.
+    included: HashSet<Hash>,
 }
 
 /// Counts for metrics and tests.
@@ -237,13 +250,12 @@ impl Ledger {
     /// Errors: `Rule` with reason `invalid_block` when the header could never be valid (P34), `missing_batch` when a batch is not in the pool.
     pub fn execute(&self, height: u64, time_ms: u64, proposer: City, digests: &[Hash]) -> Result<Candidate, Error> {
         let batches = self.block_batches(digests)?;
-        let published = self.published();
-        let chain = self.chain();
-        if height != chain.header.height + 1 || published.height != chain.header.height {
-            return Err(invalid(format!("height {height} does not follow {}", chain.header.height)));
+        let parent = self.parent_of(&batches);
+        if height != parent.height + 1 {
+            return Err(invalid(format!("height {height} does not follow {}", parent.height)));
         }
-        if time_ms <= chain.header.time_ms {
-            return Err(invalid(format!("time {time_ms} is not after the parent's {}", chain.header.time_ms)));
+        if time_ms <= parent.time_ms || time_ms > i64::MAX as u64 {
+            return Err(invalid(format!("time {time_ms} is not after the parent's {}, or beyond 2^63 - 1", parent.time_ms)));
         }
         if !self.validators.members().iter().any(|member| member.city == proposer) {
             return Err(invalid(format!("proposer {proposer} is no validator")));
@@ -253,14 +265,14 @@ impl Ledger {
         for transaction in transactions() {
             check_time(transaction.body.valid_until, height, parameters.window).map_err(|error| invalid(error.to_string()))?;
         }
-        let executed = execute(&published.state, height, parameters, transactions(), |id| chain.included.contains_key(id));
-        let state = self.state.candidate(last_versions(&executed.changes))?;
+        let executed = execute(&parent.state, height, parameters, transactions(), |id| parent.included.contains(id));
+        let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
         let leaves = |items: &mut dyn Iterator<Item = &[u8]>| items.map(log::leaf_hash).collect::<Vec<_>>();
         let header = Header {
             genesis: self.genesis_hash,
             height,
             time_ms,
-            parent: header_hash(&chain.header_bytes),
+            parent: parent.hash,
             batches_root: log::root(&leaves(&mut digests.iter().map(|digest| &digest[..]))),
             transactions_root: log::root(&leaves(&mut executed.ids.iter().map(|id| &id[..]))),
             receipts_root: log::root(&leaves(&mut executed.receipts.iter().map(Vec::as_slice))),
@@ -270,8 +282,23 @@ impl Ledger {
             proposer,
         };
         let header_bytes = header.encode();
-        let value = chain.log.frontier_at(height)?.root_after(&log::leaf_hash(&header_bytes));
+        let value = parent.log.root_after(&log::leaf_hash(&header_bytes));
         Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state })
+    }
+
+    /// The end of the chain as a block with these batches sees it; everything that is read is of one height.
+    fn parent_of(&self, batches: &[Arc<Batch>]) -> Parent {
+        let chain = self.chain();
+        let ids = batches.iter().flat_map(|batch| &batch.transactions).map(|transaction| transaction.id);
+        Parent {
+            // Published under the chain's lock, so it is of the same height.
+            state: self.published().state.clone(),
+            height: chain.header.height,
+            time_ms: chain.header.time_ms,
+            hash: header_hash(&chain.header_bytes),
+            log: chain.log.frontier(),
+            included: ids.filter(|id| chain.included.contains_key(id)).collect(),
+        }
     }
 
     fn block_batches(&self, digests: &[Hash]) -> Result<Vec<Arc<Batch>>, Error> {
@@ -322,15 +349,11 @@ impl Ledger {
 
     /// Makes a candidate the committed block, with the certificate that decided it.
     ///
-    /// The caller has verified the certificate's signatures; that it is for this height and value is checked here.
+    /// The caller has verified the certificate's signatures; that it is for this height and value, and counts a quorum of this
+    /// network's validators, is checked here, because answers carry it.
     pub fn commit(&self, candidate: Candidate, certificate: &[u8]) -> Result<Commit, Error> {
         let certificate = CommitCertificate::decode(certificate)?;
-        if certificate.height != candidate.header.height || certificate.value != candidate.value {
-            return Err(Error::Certificate(format!(
-                "the certificate is for another block than the candidate of height {}",
-                candidate.header.height
-            )));
-        }
+        self.check_certificate(&certificate, candidate.header.height, &candidate.value)?;
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
         if candidate.header.height != chain.header.height + 1 {
             return Err(invalid(format!("height {} does not follow {}", candidate.header.height, chain.header.height)));
@@ -358,6 +381,22 @@ impl Ledger {
         Ok(commit)
     }
 
+    /// P36, but for the signatures.
+    fn check_certificate(&self, certificate: &CommitCertificate, height: u64, value: &Hash) -> Result<(), Error> {
+        if certificate.height != height || certificate.value != *value {
+            return Err(Error::Certificate(format!("the certificate is for another block than the one of height {height}")));
+        }
+        let (total, quorum) = (self.validators.len(), self.validators.quorum());
+        if usize::from(certificate.validators) != total || certificate.signatures.len() < quorum {
+            return Err(Error::Certificate(format!(
+                "the certificate of height {height} has {} signatures of {} validators, {quorum} of {total} are needed",
+                certificate.signatures.len(),
+                certificate.validators
+            )));
+        }
+        Ok(())
+    }
+
     fn publish(&self, chain: &Chain, state: Arc<Snapshot>, certificate: &CommitCertificate) -> Result<(), Error> {
         let height = chain.header.height;
         let log_path = chain.log.inclusion(height, height + 1)?;
@@ -367,7 +406,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Restart: takes consecutive heights from the store without executing them, and compares the last header's state root.
+    /// Restart: takes consecutive heights from the store without executing them, and compares the last header's state root and
+    /// the certified log root. When anything does not fit, the ledger stays as it was.
     ///
     /// `changes` and `receipts` are what [`Ledger::commit`] gave for each height, `certificate` is the last height's.
     pub fn replay(&self, headers: &[&[u8]], changes: &[&[u8]], receipts: &[&[u8]], certificate: &[u8]) -> Result<(), Error> {
@@ -382,10 +422,11 @@ impl Ledger {
             })?;
         }
         let updates = last.into_iter().map(|(key, record)| (path_of(key), Some(record.into()))).collect();
-        let state = self.state.candidate(updates)?;
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.candidate(updates)?;
         let mut heights = Vec::with_capacity(headers.len());
         let mut parent = (chain.header.height, header_hash(&chain.header_bytes));
+        let mut log = chain.log.frontier();
         for (bytes, receipts) in headers.iter().zip(receipts) {
             let header = Header::decode(bytes)?;
             if header.genesis != self.genesis_hash || header.height != parent.0 + 1 || header.parent != parent.1 {
@@ -395,25 +436,22 @@ impl Ledger {
                 )));
             }
             parent = (header.height, header_hash(bytes));
+            log.append(log::leaf_hash(bytes));
             heights.push((header, decode_receipts(receipts)?));
         }
         let end = &heights[heights.len() - 1].0;
-        if end.state_root != state.root() || end.height != certificate.height {
+        self.check_certificate(&certificate, end.height, &log.root())?;
+        if end.state_root != state.root() {
             return Err(invalid(format!(
                 "the stored records do not give the state root of height {}; the store is damaged, restore it or sync again",
                 end.height
             )));
         }
+        // Everything is checked: from here on the ledger moves, all of it.
+        let snapshot = self.state.commit(state)?;
         for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
         }
-        if chain.log.root_at(certificate.height + 1)? != certificate.value {
-            return Err(Error::Certificate(format!(
-                "the stored certificate of height {} is for other headers than the stored ones",
-                certificate.height
-            )));
-        }
-        let snapshot = self.state.commit(state)?;
         self.publish(&chain, snapshot, &certificate)
     }
 
@@ -522,9 +560,11 @@ fn encode_receipts(receipts: &[Vec<u8>]) -> Vec<u8> {
     out.finish()
 }
 
-fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
+/// Splits the receipts of a height, as [`Commit::receipts`] has them: ids and receipts, in block order.
+pub fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
     let mut decoder = Decoder::new(data);
-    let count = decoder.array(usize::MAX)?;
+    // A receipt has at least its id, its kind and two heads.
+    let count = decoder.list(usize::MAX, 38)?;
     let mut ids = Vec::with_capacity(count);
     let mut receipts = Vec::with_capacity(count);
     for _ in 0..count {
@@ -564,7 +604,10 @@ impl Receipt {
         let id = decoder.hash()?;
         let outcome = match (decoder.uint()?, parts) {
             (0, 3) => {
-                let count = decoder.array(usize::MAX)?;
+                let count = decoder.list(MAX_OPERATIONS, 1)?;
+                if count == 0 {
+                    return Err(Error::malformed("a receipt of a transaction without operations"));
+                }
                 let mut outputs = Vec::with_capacity(count);
                 for _ in 0..count {
                     if decoder.null() {

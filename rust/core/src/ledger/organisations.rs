@@ -1,5 +1,5 @@
 //! Organisations and keys (P17, P22, P28).
-use super::execute::{check_version, Context, Output};
+use super::execute::{check_name, check_version, Context, Output};
 use super::operation::{Commitments, Holder, KeyProof};
 use crate::code::{City, Org};
 use crate::error::Error;
@@ -28,10 +28,8 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
     if context.overlay.contains(&key) {
         return Err(Error::rule("exists", format!("{} was admitted before; its code is never given again", subject.code())));
     }
-    if admission.name.is_empty() {
-        return Err(Error::rule("bad_name", "an organisation needs a name"));
-    }
-    context.check_profile(admission.commitments.len(), 0)?;
+    check_name(admission.name)?;
+    context.check_profile(admission.commitments, &[])?;
     let mut record = Record::new(Kind::Organisation, context.overlay.height());
     record.name = Some(admission.name.to_owned());
     record.quota = Some(admission.quota);
@@ -41,7 +39,7 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
     if record.keys.is_empty() {
         return Err(Error::rule("no_key_left", "an organisation needs a transaction key, or it could never sign anything"));
     }
-    context.overlay.put(&key, record);
+    context.overlay.put(&key, record)?;
     Ok(None)
 }
 
@@ -81,7 +79,7 @@ pub fn rotate_keys(
         Some(org) => MapKey::Organisation(subject.city, org),
         None => MapKey::City(subject.city),
     };
-    context.overlay.update(&key, &entry, |record| record.keys = keys);
+    context.overlay.update(&key, &entry, |record| record.keys = keys)?;
     Ok(None)
 }
 
@@ -109,7 +107,7 @@ fn register_keys(context: &mut Context<'_, '_, '_>, subject: &Holder, proofs: &[
         let mut register = Record::new(Kind::Key, height);
         register.holder = Some(subject.code().text());
         register.purpose = Some(proof.purpose);
-        context.overlay.put(&key, register);
+        context.overlay.put(&key, register)?;
         entries.push(KeyEntry { suite: Suite::Ed25519Sha256, purpose: proof.purpose, key: proof.key, from: height, until: None });
     }
     Ok(entries)

@@ -4,7 +4,7 @@
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::index::Snapshot;
-use crate::record::{path_of, MapKey, Record};
+use crate::record::{path_of, MapKey, Record, MAX_RECORD};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -72,19 +72,28 @@ impl<'a> Overlay<'a> {
     }
 
     /// Writes a record under a key.
-    pub fn put(&mut self, key: &MapKey<'_>, record: Record) {
+    ///
+    /// Errors: `Rule` (`too_large`) for a record that nobody could read back.
+    pub fn put(&mut self, key: &MapKey<'_>, record: Record) -> Result<(), Error> {
         let key: Arc<[u8]> = key.encode().into();
         let bytes: Arc<[u8]> = record.encode().into();
+        if bytes.len() > MAX_RECORD {
+            return Err(Error::rule(
+                "too_large",
+                format!("a record of {} bytes, the limit is {MAX_RECORD}; use fewer commitments or services", bytes.len()),
+            ));
+        }
         self.changes.push(Change { key: key.clone(), record: bytes.clone() });
         let previous = self.entries.insert(key, Some(Arc::new(Entry { record, bytes })));
         self.journal.push(previous.flatten());
+        Ok(())
     }
 
     /// Writes the next version of a record, changed by `edit`.
-    pub fn update(&mut self, key: &MapKey<'_>, entry: &Entry, edit: impl FnOnce(&mut Record)) {
+    pub fn update(&mut self, key: &MapKey<'_>, entry: &Entry, edit: impl FnOnce(&mut Record)) -> Result<(), Error> {
         let mut next = entry.record.next_version(&entry.bytes, self.height);
         edit(&mut next);
-        self.put(key, next);
+        self.put(key, next)
     }
 
     /// Keeps what the running transaction changed.

@@ -1,7 +1,7 @@
 //! The pool: transactions that wait to be sealed, and verified batches that wait for a block.
 //!
-//! Everything in it has passed the stateless checks of P18 except time, once. Both halves are bounded in bytes; what does not fit
-//! is refused with `overloaded` and can be sent again. The pool knows nothing of the state: whether an id was committed is
+//! Everything in it has passed the stateless checks of P18 except time, once. Both halves are bounded in bytes of memory: the encoded
+//! form and the parsed one, which may be ten times larger. What does not fit is refused with `overloaded` and can be sent again. The pool knows nothing of the state: whether an id was committed is
 //! asked by its caller.
 use super::transaction::{assemble_batch, batch_digest, Transaction};
 use crate::error::Error;
@@ -9,10 +9,10 @@ use crate::hash::Hash;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// Most bytes of transactions that wait to be sealed.
-pub const MAX_WAITING_BYTES: usize = 64 << 20;
-/// Most bytes of batches in the pool.
-pub const MAX_POOL_BYTES: usize = 256 << 20;
+/// Most bytes of memory for transactions that wait to be sealed.
+pub const MAX_WAITING_BYTES: usize = 128 << 20;
+/// Most bytes of memory for batches in the pool.
+pub const MAX_POOL_BYTES: usize = 512 << 20;
 
 /// A transaction whose signatures verified, with its bytes.
 #[derive(Debug)]
@@ -21,6 +21,13 @@ pub struct Verified {
     pub transaction: Transaction,
     /// Encoded form.
     pub bytes: Vec<u8>,
+}
+
+impl Verified {
+    /// Bytes of memory: encoded, and parsed with its texts.
+    fn memory(&self) -> usize {
+        2 * self.bytes.len() + self.transaction.memory()
+    }
 }
 
 /// A batch all of whose signatures verified.
@@ -36,6 +43,8 @@ pub struct Batch {
     pub last_height: u64,
     /// The highest `valid_until` in it, which bounds from below the first height that may include the batch.
     pub greatest_valid_until: u64,
+    /// Bytes of memory: encoded, and parsed with its texts.
+    memory: usize,
 }
 
 impl Batch {
@@ -43,12 +52,13 @@ impl Batch {
     pub fn new(digest: Hash, body: Vec<u8>, transactions: Vec<Transaction>) -> Batch {
         let last_height = transactions.iter().map(|transaction| transaction.body.valid_until).min().unwrap_or(0);
         let greatest_valid_until = transactions.iter().map(|transaction| transaction.body.valid_until).max().unwrap_or(0);
-        Batch { digest, body, transactions, last_height, greatest_valid_until }
+        let memory = 2 * body.len() + transactions.iter().map(Transaction::memory).sum::<usize>();
+        Batch { digest, body, transactions, last_height, greatest_valid_until, memory }
     }
 
     /// Whether every transaction may stand in a block of this height (P18).
     pub fn is_includable(&self, height: u64, window: u64) -> bool {
-        height <= self.last_height && self.greatest_valid_until < height + window
+        height <= self.last_height && self.greatest_valid_until < height.saturating_add(window)
     }
 }
 
@@ -57,9 +67,11 @@ impl Batch {
 pub struct Pool {
     waiting: VecDeque<Verified>,
     waiting_bytes: usize,
+    waiting_memory: usize,
     waiting_ids: HashSet<Hash>,
     batches: HashMap<Hash, Arc<Batch>>,
     batch_bytes: usize,
+    batch_memory: usize,
 }
 
 impl Pool {
@@ -80,17 +92,26 @@ impl Pool {
 
     /// Queues a verified transaction; one that waits already stays where it is.
     pub fn push(&mut self, verified: Verified) -> Result<(), Error> {
-        if self.waiting_bytes + verified.bytes.len() > MAX_WAITING_BYTES {
+        if self.waiting_memory + verified.memory() > MAX_WAITING_BYTES && !self.is_waiting(&verified.transaction.id) {
             return Err(Error::rule(
                 "overloaded",
-                format!("{MAX_WAITING_BYTES} bytes of transactions wait already; send it again in a moment"),
+                format!("transactions wait already that fill {MAX_WAITING_BYTES} bytes; send it again in a moment"),
             ));
         }
-        if self.waiting_ids.insert(verified.transaction.id) {
+        self.push_again(verified);
+        Ok(())
+    }
+
+    /// Queues a transaction of a batch that was given up, whatever waits: its sender was told that it was taken in, and its bytes
+    /// were counted in the other half until now. Says whether it was not waiting already.
+    pub fn push_again(&mut self, verified: Verified) -> bool {
+        let is_new = self.waiting_ids.insert(verified.transaction.id);
+        if is_new {
             self.waiting_bytes += verified.bytes.len();
+            self.waiting_memory += verified.memory();
             self.waiting.push_back(verified);
         }
-        Ok(())
+        is_new
     }
 
     /// Makes a batch of the oldest waiting transactions; none when nothing waits.
@@ -105,6 +126,7 @@ impl Pool {
             }
             let Some(next) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= next.bytes.len();
+            self.waiting_memory -= next.memory();
             self.waiting_ids.remove(&next.transaction.id);
             bytes.extend_from_slice(&next.bytes);
             transactions.push(next.transaction);
@@ -119,18 +141,19 @@ impl Pool {
     }
 
     fn store(&mut self, batch: Arc<Batch>) {
-        let bytes = batch.body.len();
+        let (bytes, memory) = (batch.body.len(), batch.memory);
         if self.batches.insert(batch.digest, batch).is_none() {
             self.batch_bytes += bytes;
+            self.batch_memory += memory;
         }
     }
 
     /// Takes in a verified batch; one that is there already stays.
     pub fn insert(&mut self, batch: Arc<Batch>) -> Result<(), Error> {
-        if self.batch_bytes + batch.body.len() > MAX_POOL_BYTES && !self.batches.contains_key(&batch.digest) {
+        if self.batch_memory + batch.memory > MAX_POOL_BYTES && !self.batches.contains_key(&batch.digest) {
             return Err(Error::rule(
                 "overloaded",
-                format!("the pool holds {MAX_POOL_BYTES} bytes of batches already; send it again later"),
+                format!("the pool holds batches that fill {MAX_POOL_BYTES} bytes already; send it again later"),
             ));
         }
         self.store(batch);
@@ -146,6 +169,60 @@ impl Pool {
     pub fn remove(&mut self, digest: &Hash) -> Option<Arc<Batch>> {
         let batch = self.batches.remove(digest)?;
         self.batch_bytes -= batch.body.len();
+        self.batch_memory -= batch.memory;
         Some(batch)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::code::{City, Class, Serial};
+    use crate::ledger::operation::{Action, ItemUpdate, Operation};
+    use crate::ledger::transaction::Body;
+
+    fn transaction(nonce: u8) -> Verified {
+        let item = |number| ItemUpdate {
+            serial: Serial::new(number).unwrap(),
+            expected_version: 1,
+            commitments: Vec::new(),
+            services: vec![(String::new(), String::new()); 3],
+        };
+        let (city, class) = (City::parse("130100").unwrap(), Class::parse("010203").unwrap());
+        let action = Action::UpdateItems { city, class, items: (0..1_000).map(item).collect() };
+        let operations = vec![Operation { action, reason: None, basis: None }];
+        let body = Body { genesis: [0; 32], valid_until: 1, nonce: vec![nonce; 8], signers: vec![[0; 32]], operations };
+        let bytes = body.encode();
+        Verified { transaction: Transaction { id: [nonce; 32], body, signatures: vec![[0; 64]] }, bytes }
+    }
+
+    #[test]
+    fn what_the_pool_holds_is_counted_as_it_lies_in_memory_and_uncounted() {
+        let one = transaction(1);
+        let parsed = 1_000 * (size_of::<ItemUpdate>() + 3 * size_of::<(String, String)>());
+        assert!(one.memory() >= parsed, "{} bytes encoded, {parsed} parsed", one.bytes.len());
+        assert!(parsed > 8 * one.bytes.len(), "the control: the encoded form says little");
+        let mut pool = Pool::default();
+        pool.push(one).unwrap();
+        pool.push(transaction(1)).unwrap();
+        pool.push(transaction(2)).unwrap();
+        assert_eq!((pool.waiting().0, pool.waiting_memory), (2, 2 * transaction(1).memory()));
+        let batch = pool.seal(10, 1 << 20).unwrap();
+        assert_eq!((pool.waiting(), pool.waiting_memory), ((0, 0), 0));
+        assert!(pool.batch_memory >= 2 * parsed);
+        pool.insert(batch.clone()).unwrap();
+        pool.remove(&batch.digest).unwrap();
+        assert_eq!((pool.size(), pool.batch_memory), ((0, 0), 0));
+    }
+
+    #[test]
+    fn a_full_pool_refuses_what_is_new_and_takes_back_what_it_gave() {
+        let mut pool = Pool { waiting_memory: MAX_WAITING_BYTES, batch_memory: MAX_POOL_BYTES, ..Pool::default() };
+        let overloaded = |result: Result<(), Error>| matches!(result, Err(Error::Rule { reason: "overloaded", .. }));
+        assert!(overloaded(pool.push(transaction(1))));
+        assert!(pool.push_again(transaction(1)) && !pool.push_again(transaction(1)));
+        assert!(pool.push(transaction(1)).is_ok(), "what waits already is no more");
+        assert!(overloaded(pool.insert(Arc::new(Batch::new([1; 32], vec![0], Vec::new())))));
     }
 }

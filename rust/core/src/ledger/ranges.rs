@@ -20,20 +20,20 @@ pub fn allocate(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class
     let base = if size == 1_000_000 {
         let million = take_million(&mut allocation, class)?;
         let serial = Serial::new((million * 1_000_000) as u32)?;
-        context.overlay.put(&MapKey::Million(holder.city, class, serial), held_range(context, Kind::Million, holder));
+        context.overlay.put(&MapKey::Million(holder.city, class, serial), held_range(context, Kind::Million, holder))?;
         serial
     } else {
         let serial = take_thousand(context, holder.city, class, &mut allocation)?;
-        context.overlay.put(&MapKey::Thousand(holder.city, class, serial), held_range(context, Kind::Thousand, holder));
+        context.overlay.put(&MapKey::Thousand(holder.city, class, serial), held_range(context, Kind::Thousand, holder))?;
         serial
     };
     match &entry {
-        Some(entry) => context.overlay.update(&key, entry, |record| record.allocation = Some(allocation)),
+        Some(entry) => context.overlay.update(&key, entry, |record| record.allocation = Some(allocation))?,
         None => {
             let mut record = Record::new(Kind::Class, context.overlay.height());
             record.allocation = Some(allocation);
             record.children = Children::Map;
-            context.overlay.put(&key, record);
+            context.overlay.put(&key, record)?;
         }
     }
     Ok(Some((u64::from(base.get()), size)))
@@ -61,7 +61,7 @@ fn take_thousand(context: &mut Context<'_, '_, '_>, city: City, class: Class, al
             let million = take_million(allocation, class)?;
             let mut opened = Record::new(Kind::Million, context.overlay.height());
             opened.children = Children::Map;
-            context.overlay.put(&MapKey::Million(city, class, Serial::new((million * 1_000_000) as u32)?), opened);
+            context.overlay.put(&MapKey::Million(city, class, Serial::new((million * 1_000_000) as u32)?), opened)?;
             allocation.open_million = Some(million);
             allocation.next_thousand = 0;
             million
@@ -91,10 +91,9 @@ fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class
         None => {
             let mut record = Record::new(Kind::Holding, context.overlay.height());
             record.serials = Some(wanted);
-            context.overlay.put(&key, record);
+            context.overlay.put(&key, record)
         }
     }
-    Ok(())
 }
 
 /// The range that holds a serial: its million if somebody holds that, else its thousand.

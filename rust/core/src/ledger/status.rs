@@ -86,6 +86,6 @@ fn change(
     context.overlay.update(key, entry, |record| {
         record.status = status;
         record.status_by_city = by_city && status != Status::Active;
-    });
+    })?;
     Ok(None)
 }

@@ -7,7 +7,12 @@ use crate::wire::{Decoder, Encoder};
 
 /// The most signers of a transaction.
 pub const MAX_SIGNERS: usize = 16;
-const MAX_OPERATIONS: usize = 4_096;
+/// The most operations that any network may allow in a transaction.
+pub const MAX_OPERATIONS: usize = 4_096;
+/// The bytes of the shortest operation: the status of a city.
+const LEAST_OPERATION: usize = 19;
+/// The bytes of the shortest transaction: one signer, one operation.
+const LEAST_TRANSACTION: usize = 171;
 const MAX_TRANSACTION: usize = 1 << 20;
 
 /// The part of a transaction that is signed.
@@ -52,7 +57,7 @@ impl Body {
         if nonce.len() < 8 {
             return Err(Error::malformed(format!("a nonce of {} bytes; it takes 8 to 32", nonce.len())));
         }
-        let count = decoder.array(MAX_SIGNERS)?;
+        let count = decoder.list(MAX_SIGNERS, 36)?;
         let mut signers: Vec<[u8; 32]> = Vec::with_capacity(count);
         for _ in 0..count {
             decoder.array_of(2)?;
@@ -63,7 +68,7 @@ impl Body {
             }
             signers.push(key);
         }
-        let count = decoder.array(MAX_OPERATIONS)?;
+        let count = decoder.list(MAX_OPERATIONS, LEAST_OPERATION)?;
         if signers.is_empty() || count == 0 {
             return Err(Error::malformed("a transaction without signers or without operations"));
         }
@@ -132,6 +137,12 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// About how many bytes its parsed form takes beyond those of its texts: what a sender makes others hold.
+    pub fn memory(&self) -> usize {
+        let operations = self.body.operations.iter().map(Operation::memory).sum::<usize>();
+        size_of::<Transaction>() + self.body.signers.len() * (32 + 64) + operations
+    }
+
     /// Network and limits (P18), but not time: see [`check_time`].
     pub fn check_limits(&self, size: usize, genesis: &Hash, parameters: &Parameters) -> Result<(), Error> {
         if self.body.genesis != *genesis {
@@ -174,7 +185,7 @@ pub fn check_time(valid_until: u64, height: u64, window: u64) -> Result<(), Erro
     if valid_until < height {
         return Err(Error::rule("expired", format!("valid until height {valid_until}, the next block is {height}; sign it again")));
     }
-    if valid_until >= height + window {
+    if valid_until >= height.saturating_add(window) {
         return Err(Error::rule(
             "too_far",
             format!("valid until height {valid_until}, more than {window} heights ahead; choose an earlier one"),
@@ -198,7 +209,7 @@ pub fn assemble_batch(count: usize, transactions: &[u8]) -> Vec<u8> {
 /// Splits a batch body; each transaction comes with its bytes' range.
 pub fn decode_batch(body: &[u8], limit: usize) -> Result<Vec<(Transaction, std::ops::Range<usize>)>, Error> {
     let mut decoder = Decoder::new(body);
-    let count = decoder.array(limit)?;
+    let count = decoder.list(limit, LEAST_TRANSACTION)?;
     if count == 0 {
         return Err(Error::malformed("a batch without transactions"));
     }

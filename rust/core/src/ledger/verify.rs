@@ -13,6 +13,9 @@ pub struct Admission {
     pub refused: Option<Error>,
 }
 
+/// The longest sequence of transactions that is taken in at once. Parsed it takes up to sixteen times as much.
+pub const MAX_SEQUENCE: usize = 16 << 20;
+
 impl Ledger {
     fn fresh_seed(&self) -> [u8; 32] {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
@@ -32,9 +35,15 @@ impl Ledger {
 
     /// Takes in a CBOR sequence of transactions from a client (P18).
     ///
-    /// Errors: `Malformed` when the sequence stops parsing; nothing of it is taken in then. What is wrong with a single transaction
-    /// is in its `Admission`. One that waits or was included already is taken as sent again: not refused, and not queued twice.
+    /// Errors: `Rule` (`too_large`) beyond `MAX_SEQUENCE`; `Malformed` when the sequence stops parsing; nothing of it is taken in
+    /// then. What is wrong with a single transaction is in its `Admission`. One that waits or was included already is taken as sent again: not refused, and not queued twice.
     pub fn admit(&self, sequence: &[u8]) -> Result<Vec<Admission>, Error> {
+        if sequence.len() > MAX_SEQUENCE {
+            return Err(Error::rule(
+                "too_large",
+                format!("{} bytes of transactions at once, the limit is {MAX_SEQUENCE}; send them in parts", sequence.len()),
+            ));
+        }
         let mut decoder = Decoder::new(sequence);
         let mut parsed = Vec::new();
         while !decoder.is_at_end() {
@@ -192,7 +201,7 @@ impl Ledger {
         for (transaction, range) in transactions {
             if check_time(transaction.body.valid_until, next, self.parameters().window).is_ok() && !self.is_included(&transaction.id) {
                 let bytes = batch.body[range].to_vec();
-                queued += usize::from(pool.push(Verified { transaction, bytes }).is_ok());
+                queued += usize::from(pool.push_again(Verified { transaction, bytes }));
             }
         }
         queued
