@@ -1,8 +1,7 @@
-"""Every command against live nodes: a network by `cityid up`, and one by the ceremony `init`, `genesis`, `run`."""
+"""Every command against live nodes: a network by `cityid up`; how one is founded stands in test_founding.py."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
-
-from cityid.cli.local import LocalNetwork, free_ports
 
 pytestmark = pytest.mark.processes
 
@@ -107,36 +103,6 @@ def test_the_commands_of_cities_and_offices(tmp_path: Path) -> None:
     with up(network) as told:
         found = Shell(tmp_path).json("resolve", code, "--at", told["urls"]["330100"], "--trust", "trust.json")
         assert found["status"] == "suspended"
-
-
-def test_the_ceremony_ends_in_a_network_that_runs(tmp_path: Path) -> None:
-    shell = Shell(tmp_path)
-    ports = iter(free_ports(8))
-    https = {}
-    for city in CITIES:
-        peer, https[city] = next(ports), next(ports)
-        shell("init", city, "--dir", city, "--peers", f"127.0.0.1:{peer}", "--http", f"127.0.0.1:{https[city]}")
-    entries = [f"{city}/entry.json" for city in CITIES]
-    shell("genesis", *entries, "--name", "ceremony", "--out", "common", "--time-ms", 1_790_000_000_000)
-    for city in CITIES:
-        shutil.copy(tmp_path / "common" / "genesis.json", tmp_path / city)
-        shutil.copytree(tmp_path / "common" / "certificates", tmp_path / city / "certificates")
-        shutil.copy(tmp_path / "common" / f"{city}.node.toml", tmp_path / city / "node.toml")
-    # A node never makes its data by itself: an empty folder would forget its votes.
-    shell("run", "110000/node.toml", status=5)
-    network = LocalNetwork(tmp_path, {city: f"http://127.0.0.1:{port}" for city, port in https.items()})
-
-    async def serve() -> None:
-        for city in CITIES:
-            network.start(city, "--first")
-        for city in CITIES:
-            await network.wait_ready(city)
-
-    with network.running():
-        trio.run(serve)
-        trust = ("--trust", "common/genesis.json", "--at", network.urls["440300"])
-        assert shell.json("resolve", "MA.156.110000", *trust)["verdict"] == "REGISTERED"
-    shell("run", "110000/node.toml", "--first", status=5)
 
 
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:

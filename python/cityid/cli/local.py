@@ -43,12 +43,12 @@ class LocalNetwork:
     urls: Mapping[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, city: str, *options: str) -> None:
+    def start(self, city: str) -> None:
         """Starts one node; `wait_ready` says when it serves."""
         log = (self.directory / city / "node.log").open("ab")
         with log:
             self.processes[city] = subprocess.Popen(
-                [sys.executable, "-m", "cityid", "run", str(self.directory / city / "node.toml"), *options],
+                [sys.executable, "-m", "cityid", "run", str(self.directory / city / "node.toml")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
