@@ -62,6 +62,7 @@ lint-python: $(extension)
 lint-rust: | $(bin)/python
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --release --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
 
 format: $(locked) ## rewrite the sources in the house style
 	@$(bin)/ruff check --quiet --fix-only

@@ -523,7 +523,7 @@ class Snapshot:
 
 # ---------------------------------------------------------------- checkpoints
 def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:
-    """The three lines of a C2SP tlog-checkpoint, no extension lines. Raises `MalformedInput` for an unfit origin."""
+    """The three lines of a C2SP tlog-checkpoint, without extensions. Raises `MalformedInput` for an unfit origin."""
 
 def cosignature_message(body: bytes, time_s: int) -> bytes:
     """What a cosigner signs (C2SP tlog-cosignature, Ed25519 kind); `time_s` in seconds since 1970."""
