@@ -90,7 +90,10 @@ class Store:
     def open(cls, directory: Path, genesis_hash: bytes) -> "Store":
         """Open a store for this network, after comparing it with its tip marker."""
         if not (directory / "tip").exists():
-            raise StorageError(f"{directory} holds no store. Make one with `cityid init`, or correct the data folder.")
+            raise StorageError(
+                f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only a "
+                "city that has never voted makes a new one, with `cityid init --network`."
+            )
         lock = _lock(directory)
         try:
             with _storage_errors(directory, "cannot be opened"):
