@@ -91,8 +91,8 @@ class Store:
         """Open a store for this network, after comparing it with its tip marker."""
         if not (directory / "tip").exists():
             raise StorageError(
-                f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only a "
-                "city that has never voted makes a new one, with `cityid init --network`."
+                f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only "
+                "a city that has never voted makes a new one, with `cityid init --network`."
             )
         lock = _lock(directory)
         try:
