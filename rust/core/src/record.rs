@@ -1,7 +1,7 @@
 //! Records: one version of what a map key resolves to, for every kind of subject (P8, P9, P11, P13).
 //!
 //! A record is a CBOR map with ascending integer keys. Every kind shares version, height, previous hash, status and where
-//! its children live; the remaining fields are allowed or required by kind in one table ([`fields_of`]), so that a decoder
+//! its children live; the remaining fields are allowed or required by kind in one table (`fields_of`), so that a decoder
 //! refuses a field that has no business there.
 use crate::code::{Category, City, Class, Org, Serial};
 use crate::error::Error;

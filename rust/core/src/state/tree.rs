@@ -8,7 +8,7 @@
 //! - The nodes that version v replaced are recycled when no version older than v is alive. A reader that keeps a version for ever
 //!   therefore keeps all nodes that were replaced since.
 //!
-//! How a batch is applied: the sorted updates are split along the tree down to pieces of [`PIECE_UPDATES`]; a piece is built first and hashed
+//! How a batch is applied: the sorted updates are split along the tree down to pieces of `PIECE_UPDATES`; a piece is built first and hashed
 //! afterwards, level by level from the deepest, so that the hash function always gets many independent nodes. Pieces are
 //! independent and run on all cores (feature `parallel`); the result is the same without.
 use super::arena::{Arena, Kind, NodeRef, NODE_BYTES, SLOTS_MAX};
