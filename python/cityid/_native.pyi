@@ -11,6 +11,7 @@ docs/protocol.md.
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, final, type_check_only
 
+from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
@@ -221,12 +222,12 @@ class Genesis:
 class Trust:
     """Genesis hash, validator set, height, time: all that a verifier believes."""
     @staticmethod
-    def load(path: str) -> Trust:
+    def load(path: StrPath) -> Trust:
         """Reads a trust file or a genesis file, up to 1 MiB. Raises `MalformedInput`, or `OSError` when it cannot be
         read.
         """
     @staticmethod
-    def from_genesis(path: str) -> Trust:
+    def from_genesis(path: StrPath) -> Trust:
         """The same; for code that says what it has."""
     @staticmethod
     def from_json(text: str) -> Trust:
