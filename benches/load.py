@@ -35,8 +35,9 @@ TICKS_PER_S: Final = 100
 class Offered:
     """What one run measured."""
 
-    committed_per_s: Sequence[float]
-    """In each of `SLICES` equal parts of the measured time."""
+    committed_per_s: float
+    slices_per_s: Sequence[float]
+    """The same in each of `SLICES` equal parts of the measured time."""
     latencies_ms: Sequence[float]
     cpu_us_per_transaction_and_node: float
     blocks_per_s: float
@@ -89,7 +90,8 @@ class Load:
         seconds = after.at - before.at
         committed = after.committed - before.committed
         return Offered(
-            committed_per_s=[
+            committed_per_s=committed / seconds,
+            slices_per_s=[
                 (late.committed - early.committed) / (late.at - early.at)
                 for early, late in itertools.pairwise(readings)
             ],

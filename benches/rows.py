@@ -1,7 +1,8 @@
 """A row of the results: one figure of ours, beside at most one peer.
 
-Rules: `value`, `min` and `max` are over `reps` repetitions, the value being their median; `ratio` above 1 means ours is
-better, whichever way the unit goes; several peers of one figure are several rows.
+Rules: `min` and `max` are over `reps` repetitions, and `value` is their median unless
+docs/benchmarks.md says otherwise; `ratio` above 1 means ours is better, whichever way the unit goes;
+several peers of one figure are several rows.
 """
 
 import json
@@ -47,9 +48,11 @@ def make(
     better: Literal["higher", "lower"],
     peer: Peer | None = None,
     cpu_us_per_op: float | None = None,
+    value: float | None = None,
 ) -> Row:
-    """The row of these repetitions."""
-    value = median(values)
+    """The row of these repetitions; `value` only when their median is not the figure that counts."""
+    if value is None:
+        value = median(values)
     peer_value = median(peer.values) if peer is not None and peer.values else None
     ratio = None
     if peer_value is not None:

@@ -424,9 +424,9 @@ class Ledger:
         """A CBOR sequence of transactions (RFC 8742): (id, reason or None, message or None) each; accepted ones wait
         for `seal`.
 
-        What is wrong with one of them is its reason (P18; `overloaded` beyond 64 MiB that wait). One that waits or is
-        included already counts as accepted and is not queued twice. A sequence that stops parsing raises
-        `MalformedInput`, with nothing of it admitted.
+        What is wrong with one of them is its reason (P18; `overloaded` when what waits fills 128 MiB of memory). One
+        that waits or is included already counts as accepted and is not queued twice. A sequence that stops parsing
+        raises `MalformedInput`, one of more than 16 MiB `RuleViolation` (`too_large`), with nothing of it admitted.
         """
     def waiting(self) -> tuple[int, int]:
         """(transactions, bytes) admitted and not sealed yet."""
@@ -439,7 +439,7 @@ class Ledger:
         """Batches from peers: (digest, transactions, error or None) each. One bad transaction refuses its whole batch.
 
         What can only be judged at a height (P18, `valid_until`) is judged by `includable` and in a block. A pool of
-        more than 256 MiB refuses with an error.
+        more than 512 MiB of memory refuses with an error.
         """
     def missing(self, digests: Buffer) -> list[bytes]:
         """Which of these 32-byte digests are not in the pool."""
@@ -465,8 +465,8 @@ class Ledger:
     def commit(self, candidate: Candidate, certificate: bytes) -> Commit:
         """Makes a candidate the committed block, publishes it to readers, and drops its batches from the pool.
 
-        The caller has verified the certificate's signatures; raises `CertificateInvalid` when it is for another block,
-        `RuleViolation` when the candidate does not follow the tip or was committed before.
+        The caller has verified the certificate's signatures; raises `CertificateInvalid` when it is for another block
+        or counts no quorum, `RuleViolation` when the candidate does not follow the tip or was committed before.
         """
     def replay(
         self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes

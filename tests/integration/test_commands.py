@@ -1,4 +1,4 @@
-"""Every command against live nodes: a network by `cityid up`, and one by the ceremony `init`, `genesis`, `run`."""
+"""Every command against live nodes: a network by `cityid up`; how one is founded stands in test_founding.py."""
 
 import json
 import os

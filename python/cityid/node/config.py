@@ -121,7 +121,7 @@ def load(path: Path) -> Config:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; `cityid init` writes one") from None
+        raise InputError(f"{path} does not exist; `cityid init --network` writes one") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check its owner and mode") from error
     if len(data) > MAX_FILE_BYTES:

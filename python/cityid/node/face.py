@@ -96,9 +96,7 @@ class Face:
 
     def _on_committed(self, committed: Committed) -> None:
         self._totals["blocks_total"] += 1
-        self._totals["transactions_total"] += committed.transactions
-        self._totals["committed_total"] += committed.committed
-        self._totals["rejected_total"] += committed.rejected
+        self._totals["block_transactions_total"] += committed.transactions
         done, self._committed = self._committed, trio.Event()
         done.set()
         for subscriber in list(self._subscribers):

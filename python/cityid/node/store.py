@@ -96,7 +96,10 @@ class Store:
                 raise _lost(
                     directory, "its tip marker, the file `tip`, is not there, so nobody knows where it must end"
                 )
-            raise StorageError(f"{directory} holds no store. Make one with `cityid init`, or correct the data folder.")
+            raise StorageError(
+                f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only "
+                "a city that has never voted makes a new one, with `cityid init --network`."
+            )
         with ExitStack() as stack:
             lock = _lock(directory)
             stack.callback(os.close, lock)

@@ -189,7 +189,7 @@ fn polka_certificate(reader: &mut Reader<'_>) -> Result<PolkaCertificate, Error>
     let height = Height(reader.u64()?);
     let round = reader.round()?;
     let value_id = Value(reader.array()?);
-    let count = reader.count()?;
+    let count = reader.count(20 + 64)?;
     let mut polka_signatures = Vec::with_capacity(count);
     for _ in 0..count {
         polka_signatures.push(PolkaSignature::new(Address(reader.array()?), Signature(reader.array()?)));
@@ -205,7 +205,7 @@ fn round_certificate(reader: &mut Reader<'_>) -> Result<RoundCertificate, Error>
         1 => RoundCertificateType::Precommit,
         other => return Err(Error::malformed(format!("unknown type {other} of a round certificate; known: 0 (skip), 1 (precommit)"))),
     };
-    let count = reader.count()?;
+    let count = reader.count(1 + 20 + 64)?;
     let mut round_signatures = Vec::with_capacity(count);
     for _ in 0..count {
         let kind = VoteKind::parse(reader.byte()?)?;
@@ -273,10 +273,17 @@ impl Reader<'_> {
         }
     }
 
-    fn count(&mut self) -> Result<usize, Error> {
+    /// A count of signatures that take at least `least` bytes each: what the message cannot hold is refused before room is made.
+    fn count(&mut self, least: usize) -> Result<usize, Error> {
         let count = usize::from(self.array().map(u16::from_be_bytes)?);
         if count > MAX_VALIDATORS {
             return Err(Error::malformed(format!("a certificate of {count} signatures is too large: at most {MAX_VALIDATORS} fit")));
+        }
+        if count > self.rest.len() / least {
+            return Err(Error::malformed(format!(
+                "a certificate of {count} signatures in {} bytes ends early; send it whole",
+                self.rest.len()
+            )));
         }
         Ok(count)
     }
@@ -388,6 +395,17 @@ mod tests {
             assert!(decode_message(&[bytes.as_slice(), &[0]].concat()).is_err());
         }
         assert!(message_height(&[b'v', 0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_count_beyond_the_message_is_refused_before_room_is_made() {
+        let mut polka = [&[b'K'][..], &[0; 12], &[5; 32], &[4, 0]].concat();
+        let message = |bytes: &[u8]| decode_message(bytes).unwrap_err().to_string();
+        assert!(message(&polka).contains("1024 signatures in 0 bytes"), "{}", message(&polka));
+        polka.extend_from_slice(&[0; 84 * 1023]);
+        assert!(message(&polka).contains("1024 signatures in"));
+        polka.extend_from_slice(&[0; 84]);
+        assert!(decode_message(&polka).is_ok(), "the control");
     }
 
     #[test]

@@ -190,7 +190,7 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
         _ => None,
     };
     let wrong = || Error::malformed("a value that is not lower-case hexadecimal of even length");
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err(wrong());
     }
     text.as_bytes()

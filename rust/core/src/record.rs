@@ -341,6 +341,8 @@ pub struct Table {
     pub depth: u8,
     /// Version of the table, from 1.
     pub version: u64,
+    /// Height of the block that sealed this version of the table.
+    pub height: u64,
     /// How many items of the range have overrides; 0 again after compaction.
     pub overrides: u64,
     /// Digest of the table file.
@@ -567,7 +569,7 @@ impl Record {
             body.text(holder);
         }
         if let Some(table) = self.table.filter(|_| begin(&mut body, TABLE, self.table.is_some())) {
-            body.array(6).bytes(&table.root).uint(u64::from(table.depth)).uint(table.version).uint(table.overrides);
+            body.array(7).bytes(&table.root).uint(u64::from(table.depth)).uint(table.version).uint(table.height).uint(table.overrides);
             body.bytes(&table.digest).uint(table.count);
         }
         if let Some(code) = self.code.as_ref().filter(|_| begin(&mut body, CODE, self.code.is_some())) {
@@ -687,6 +689,9 @@ impl Record {
         if self.version == 0 || (self.version == 1) != self.previous.is_none() {
             return Err(Error::malformed(format!("a {name} record of version {} does not fit its previous hash", self.version)));
         }
+        if self.table.is_some_and(|table| table.height > self.height) {
+            return Err(Error::malformed(format!("a {name} record holds a table that was sealed after the record was written")));
+        }
         if (self.children == Children::Table) != self.table.is_some() {
             return Err(Error::malformed(format!(
                 "a {name} record says its children live in a table that it does not have, or the reverse"
@@ -743,7 +748,7 @@ fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyEntry>, Error> {
 }
 
 fn decode_table(decoder: &mut Decoder<'_>) -> Result<Table, Error> {
-    decoder.array_of(6)?;
+    decoder.array_of(7)?;
     let root = decoder.hash()?;
     let depth = decoder.uint()?;
     if depth != 10 && depth != 20 {
@@ -753,6 +758,7 @@ fn decode_table(decoder: &mut Decoder<'_>) -> Result<Table, Error> {
         root,
         depth: depth as u8,
         version: decoder.uint()?,
+        height: decoder.uint()?,
         overrides: decoder.uint()?,
         digest: decoder.hash()?,
         count: decoder.uint_to(1 << depth)?,

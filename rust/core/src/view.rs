@@ -87,7 +87,7 @@ impl Record {
                 "table",
                 json!({
                     "root": hex(&table.root), "depth": table.depth, "version": table.version.to_string(),
-                    "overrides": table.overrides.to_string(), "digest": hex(&table.digest), "count": table.count,
+                    "height": table.height.to_string(), "overrides": table.overrides.to_string(), "digest": hex(&table.digest), "count": table.count,
                 }),
             );
         }

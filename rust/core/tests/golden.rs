@@ -218,7 +218,7 @@ fn records() -> Vec<Record> {
     let commitments = vec![("name".to_owned(), [5; 32]), ("place".to_owned(), [6; 32])];
     let entry = |purpose, number, until| KeyEntry { suite: Suite::Ed25519Sha256, purpose, key: public(7, number), from: 3, until };
     let holder = Some("MA.156.130100.A7K2".to_owned());
-    let table = Table { root: [1; 32], depth: 10, version: 2, overrides: 3, digest: [2; 32], count: 1_000 };
+    let table = Table { root: [1; 32], depth: 10, version: 2, height: 299, overrides: 3, digest: [2; 32], count: 1_000 };
     let make = |kind| {
         let mut record = Record::new(kind, 300);
         (record.version, record.previous) = (2, Some([9; 32]));

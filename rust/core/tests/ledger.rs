@@ -387,7 +387,7 @@ fn an_id_counts_once_within_the_window_and_expires_with_it() {
     let (city, org) = (key("130100/transaction"), key("A7K2"));
     let admission = world.admit_json("A7K2", &org, 10_000);
     let (id, transaction) = world.signed_until(admission, &[&city], 10);
-    assert!(matches!(world.block(&[transaction.clone()])[0], Outcome::Committed(_)));
+    assert!(matches!(world.block(std::slice::from_ref(&transaction))[0], Outcome::Committed(_)));
     let admissions = world.ledger.admit(&transaction).unwrap();
     assert_eq!(admissions[0].refused, None, "sending it again is safe");
     assert!(world.ledger.seal(10, 1 << 20).is_none(), "and queues nothing");
@@ -485,7 +485,8 @@ fn validation_names_the_field_that_differs() {
     let (_, transaction) = world.signed(register(&[1]), &[&org]);
     let digest = world.ledger.ingest(&[&assemble_batch(1, &transaction)])[0].0;
     let candidate = world.execute(&[digest]).unwrap();
-    let tamper: [(&str, fn(&mut cityid_core::block::Header)); 8] = [
+    type Tamper = fn(&mut cityid_core::block::Header);
+    let tamper: [(&str, Tamper); 8] = [
         ("genesis hash", |header| header.genesis[0] ^= 1),
         ("parent", |header| header.parent[0] ^= 1),
         ("batches root", |header| header.batches_root[0] ^= 1),
@@ -529,7 +530,7 @@ const WRONG_CERTIFICATES: [fn(&mut CommitCertificate); 5] = [
     |certificate| certificate.value[0] ^= 1,
     |certificate| certificate.validators = 5,
     |certificate| certificate.validators = 3,
-    |certificate| drop(certificate.signatures.pop()),
+    |certificate| certificate.signatures.truncate(2),
 ];
 
 #[test]

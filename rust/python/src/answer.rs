@@ -1,5 +1,5 @@
 //! Genesis, trust, answers and their verifier.
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Text};
 use crate::error::{to_py, MalformedInput};
 use cityid_core::answer::{self, CertifiedHeader, Options};
 use cityid_core::block::Header;
@@ -11,6 +11,7 @@ use cityid_core::vote::CommitCertificate;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::io::Read;
 
 use crate::bytes::digests;
 
@@ -90,15 +91,18 @@ impl Trust {
     /// Reads a trust file or a genesis file.
     #[staticmethod]
     fn load(path: std::path::PathBuf) -> PyResult<Trust> {
-        // The size is checked before the file is read: a trust file is at most 1 MiB.
-        let size = std::fs::metadata(&path)?.len();
-        if size > genesis::MAX_FILE as u64 {
+        // One byte more than a trust file may have is read, whatever the file says of its size: a device or pipe says 0.
+        let mut data = Vec::new();
+        std::fs::File::open(&path)?.take(genesis::MAX_FILE as u64 + 1).read_to_end(&mut data)?;
+        if data.len() > genesis::MAX_FILE {
             return Err(MalformedInput::new_err(format!(
-                "a trust file of {size} bytes, more than the limit of {}; is it the right file?",
+                "a trust file of more than {} bytes, which is the limit; is it the right file?",
                 genesis::MAX_FILE
             )));
         }
-        Trust::from_json(&std::fs::read_to_string(&path)?)
+        let text =
+            std::str::from_utf8(&data).map_err(|_| MalformedInput::new_err("a trust file that is not UTF-8; is it the right file?"))?;
+        Trust::from_json(text)
     }
 
     #[staticmethod]
@@ -314,13 +318,13 @@ pub fn verify(
     py: Python<'_>,
     answer: AnswerLike<'_>,
     trust: &Trust,
-    code: Option<String>,
+    code: Option<Text>,
     now: Option<f64>,
     max_age: Option<f64>,
     min_height: Option<u64>,
 ) -> PyResult<Verdict> {
     let options = Options {
-        code: code.as_deref(),
+        code: code.as_ref().map(|code| code.0.as_str()),
         now_ms: milliseconds(now, "a time")?,
         max_age_ms: milliseconds(max_age, "an age")?,
         min_height,

@@ -2,6 +2,7 @@
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyString;
 use std::ops::Deref;
 
 use crate::error::{to_py, MalformedInput};
@@ -27,6 +28,18 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Bytes {
     }
 }
 
+/// Text that somebody sent: a lone surrogate, which JSON can carry and UTF-8 cannot, becomes U+FFFD, so that what parses the text
+/// refuses it by name and position, one row at a time.
+pub struct Text(pub String);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Text {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Text(object.cast::<PyString>()?.to_string_lossy().into_owned()))
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
@@ -47,7 +60,7 @@ impl Bytes {
 
 /// A buffer of 32-byte digests, one after the other.
 pub fn digests(bytes: &[u8]) -> PyResult<Vec<[u8; 32]>> {
-    if bytes.len() % 32 != 0 {
+    if !bytes.len().is_multiple_of(32) {
         return Err(to_py(Error::malformed(format!("{} bytes of digests, not a multiple of 32", bytes.len()))));
     }
     Ok(bytes.chunks_exact(32).map(|chunk| std::array::from_fn(|index| chunk[index])).collect())

@@ -1,4 +1,5 @@
 //! Codes.
+use crate::bytes::Text;
 use crate::error::{to_py, MalformedInput};
 use cityid_core::code::{self, Category, City, Class, Model, Org, Serial, Use};
 use cityid_core::uscc;
@@ -15,13 +16,13 @@ pub struct Code(pub code::Code);
 impl Code {
     #[staticmethod]
     #[pyo3(signature = (text, members=None))]
-    fn parse(text: &str, members: Option<&Members>) -> PyResult<Code> {
-        code::Code::parse(text, members.map(|members| &members.0)).map(Code).map_err(to_py)
+    fn parse(text: Text, members: Option<&Members>) -> PyResult<Code> {
+        code::Code::parse(&text.0, members.map(|members| &members.0)).map(Code).map_err(to_py)
     }
 
     #[staticmethod]
-    fn from_did(did: &str) -> PyResult<Code> {
-        code::Code::from_did(did, None).map(Code).map_err(to_py)
+    fn from_did(did: Text) -> PyResult<Code> {
+        code::Code::from_did(&did.0, None).map(Code).map_err(to_py)
     }
 
     #[getter]
@@ -127,18 +128,14 @@ impl Members {
 /// Parses many texts; a bad row gives an error text in its place, never an exception.
 #[pyfunction]
 #[pyo3(signature = (texts, members=None))]
-pub fn parse_many<'py>(
-    py: Python<'py>,
-    texts: Vec<String>,
-    members: Option<&Members>,
-) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+pub fn parse_many<'py>(py: Python<'py>, texts: Vec<Text>, members: Option<&Members>) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let members = members.map(|members| &members.0);
     let parsed = py.detach(|| {
         let mut offsets = Vec::with_capacity(texts.len() + 1);
         offsets.push(0u32);
         let mut joined = String::new();
         for text in &texts {
-            joined.push_str(text);
+            joined.push_str(&text.0);
             offsets.push(u32::try_from(joined.len()).ok()?);
         }
         Some(code::parse_many(joined.as_bytes(), &offsets, members))

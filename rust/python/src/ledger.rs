@@ -1,6 +1,6 @@
 //! The ledger. Every call that verifies, executes, commits or proves releases the interpreter.
 use crate::answer::{Answer, Genesis};
-use crate::bytes::{digests, Bytes};
+use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
 use cityid_core::code::{City, Subject};
@@ -233,8 +233,9 @@ impl Ledger {
 
     fn commit(&self, py: Python<'_>, candidate: &Candidate, certificate: Bytes) -> PyResult<Commit> {
         let taken = candidate.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let inner =
-            taken.ok_or_else(|| RuleViolation::new_err(("stale_base", "this candidate was committed before; execute the block again")))?;
+        let inner = taken.ok_or_else(|| {
+            RuleViolation::new_err(("stale_base", "this candidate was given to commit before, which took it; execute the block again"))
+        })?;
         py.detach(|| self.0.commit(inner, &certificate)).map(Commit).map_err(to_py)
     }
 
@@ -252,15 +253,15 @@ impl Ledger {
         Snapshot(self.0.published())
     }
 
-    fn resolve(&self, py: Python<'_>, code: &str) -> PyResult<String> {
+    fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
         self.snapshot().resolve(py, code)
     }
 
-    fn resolve_many(&self, py: Python<'_>, codes: Vec<String>) -> Vec<String> {
+    fn resolve_many(&self, py: Python<'_>, codes: Vec<Text>) -> Vec<String> {
         self.snapshot().resolve_many(py, codes)
     }
 
-    fn answer(&self, py: Python<'_>, code: &str) -> PyResult<Answer> {
+    fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
         self.snapshot().answer(py, code)
     }
 
@@ -324,15 +325,15 @@ impl Snapshot {
     }
 
     /// What is known of a code, as JSON, without proof.
-    fn resolve(&self, py: Python<'_>, code: &str) -> PyResult<String> {
-        let subject = Subject::parse(code, None).map_err(to_py)?;
+    fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
+        let subject = Subject::parse(&code.0, None).map_err(to_py)?;
         py.detach(|| self.0.resolve(&subject)).map(|value| value.to_string()).map_err(to_py)
     }
 
     /// The same for many codes; a row that is no code has the verdict "INVALID" and an "error".
-    fn resolve_many(&self, py: Python<'_>, codes: Vec<String>) -> Vec<String> {
+    fn resolve_many(&self, py: Python<'_>, codes: Vec<Text>) -> Vec<String> {
         py.detach(|| {
-            let row = |code: &String| match Subject::parse(code, None).and_then(|subject| self.0.resolve(&subject)) {
+            let row = |Text(code): &Text| match Subject::parse(code, None).and_then(|subject| self.0.resolve(&subject)) {
                 Ok(value) => value.to_string(),
                 Err(error) => serde_json::json!({"subject": code, "verdict": "INVALID", "error": error.to_string()}).to_string(),
             };
@@ -341,8 +342,8 @@ impl Snapshot {
     }
 
     /// The answer about a code, with its proof.
-    fn answer(&self, py: Python<'_>, code: &str) -> PyResult<Answer> {
-        let subject = Subject::parse(code, None).map_err(to_py)?;
+    fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
+        let subject = Subject::parse(&code.0, None).map_err(to_py)?;
         py.detach(|| published_answer(&self.0, &subject)).map(Answer).map_err(to_py)
     }
 }

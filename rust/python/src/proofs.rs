@@ -31,7 +31,7 @@ pub fn sha256_many<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, offsets: Opti
 }
 
 fn hash_slices(data: &[u8], offsets: &[u8]) -> Result<Vec<u8>, Error> {
-    if offsets.len() % 4 != 0 || offsets.is_empty() {
+    if !offsets.len().is_multiple_of(4) || offsets.is_empty() {
         return Err(Error::malformed(format!("{} bytes of offsets; give n + 1 unsigned 32-bit integers", offsets.len())));
     }
     let offsets: Vec<usize> =

@@ -23,7 +23,7 @@ mod verify;
 pub use build::{build, build_with_tables, resolve, Resolution, StateReader, TableLookup};
 pub use certified::{CertifiedHeader, MAX_LOG_PATH};
 pub use verdict::{Step, Verdict, VerdictKind};
-pub use verify::{verify, verify_bytes, Options};
+pub use verify::{verify, verify_bytes, Options, MAX_AGE_MS, MAX_AHEAD_MS, TRUST_PERIOD_MS};
 
 use crate::code::MAX_FOREIGN_BYTES;
 use crate::error::Error;

@@ -85,7 +85,7 @@ macro_rules! text_traits {
 }
 
 digits_field!(
-    /// A city: six digits of GB/T 2260. Whether it is a member is for [`Members`] to say.
+    /// A city: six digits of GB/T 2260. Whether it is a member is for [`Members`](super::Members) to say.
     City, 6, "city"
 );
 digits_field!(

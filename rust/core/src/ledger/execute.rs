@@ -3,6 +3,7 @@ use super::operation::{Action, Holder, Operation};
 use super::overlay::{Change, Entry, Overlay};
 use super::transaction::Transaction;
 use super::{items, organisations, ranges, status};
+use crate::code::City;
 use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::Hash;
@@ -135,10 +136,10 @@ impl Context<'_, '_, '_> {
     }
 
     /// Who decides for a city: itself, or the city that governance named.
-    pub fn administration(&mut self, city: &Holder) -> Result<Holder, Error> {
-        match self.overlay.get(&MapKey::City(city.city))? {
-            Some(entry) => Ok(Holder { city: entry.record.administered_by.unwrap_or(city.city), org: None }),
-            None => Err(Error::rule("unknown_city", format!("{} is no member city; check the six digits", city.city))),
+    pub fn administration(&mut self, city: City) -> Result<Holder, Error> {
+        match self.overlay.get(&MapKey::City(city))? {
+            Some(entry) => Ok(Holder { city: entry.record.administered_by.unwrap_or(city), org: None }),
+            None => Err(Error::rule("unknown_city", format!("{city} is no member city; check the six digits"))),
         }
     }
 
@@ -170,6 +171,21 @@ impl Context<'_, '_, '_> {
                 format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
             ));
         }
+        self.check_active(subject)
+    }
+
+    /// Demands the authority to act as a holder (P29): an organisation's own, or for what a city holds and admits itself that of
+    /// whoever administers it, while the city is active.
+    pub fn authorise_holder(&mut self, holder: &Holder) -> Result<(), Error> {
+        if holder.org.is_some() {
+            return self.authorise(holder);
+        }
+        let administration = self.administration(holder.city)?;
+        self.authorise(&administration)?;
+        self.check_active(holder)
+    }
+
+    fn check_active(&mut self, subject: &Holder) -> Result<(), Error> {
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
             status => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// P24: a holder registers a category.
 pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &Category, name: &str) -> Result<Output, Error> {
-    context.authorise(holder)?;
+    context.authorise_holder(holder)?;
     let key = MapKey::Category(holder.city, holder.org, *category);
     if context.overlay.contains(&key) {
         return Err(Error::rule("exists", format!("{}/{category} is registered already", holder.code())));
@@ -24,7 +24,7 @@ pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, cat
 
 /// P25: a holder registers items in ranges that it holds.
 pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &Category, items: &[NewItem]) -> Result<Output, Error> {
-    context.authorise(holder)?;
+    context.authorise_holder(holder)?;
     match context.overlay.get(&MapKey::Category(holder.city, holder.org, *category))? {
         None => {
             return Err(Error::rule("no_category", format!("{}/{category} is not registered; register the category first", holder.code())))
@@ -71,7 +71,7 @@ fn check_range(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class,
         ));
     };
     if range.record.children == Children::Table {
-        return Err(Error::rule("sealed", format!("the range of serial {serial} is sealed; change an item of it by an override")));
+        return Err(sealed(serial));
     }
     if range.record.status != Status::Active {
         return Err(Error::rule("suspended", format!("the range of serial {serial} is {}", range.record.status.name())));
@@ -79,10 +79,18 @@ fn check_range(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class,
     Ok(())
 }
 
-/// The item under a serial, with its code.
+fn sealed(serial: Serial) -> Error {
+    Error::rule("sealed", format!("the range of serial {serial} is sealed; its items are in the table, and no operation changes them"))
+}
+
+/// The item under a serial, with its code. Items of sealed ranges are refused.
 pub fn item(context: &mut Context<'_, '_, '_>, city: City, class: Class, serial: Serial) -> Result<(Arc<Entry>, Code), Error> {
     let unknown = || Error::rule("unknown_code", format!("serial {serial} of class {class} in {city} is not registered"));
     let entry = context.overlay.get(&MapKey::Item(city, class, serial))?.ok_or_else(unknown)?;
+    if range_of(context, city, class, serial)?.is_some_and(|range| range.record.children == Children::Table) {
+        // A change would have to be counted as an override in the range's record, or answers would not look for it.
+        return Err(sealed(serial));
+    }
     let code = Code::parse(entry.record.code.as_deref().unwrap_or_default(), None)?;
     Ok((entry, code))
 }
@@ -101,7 +109,7 @@ pub fn update(context: &mut Context<'_, '_, '_>, city: City, class: Class, items
     for change in items {
         let (entry, code) = item(context, city, class, change.serial)?;
         let holder = holder_of(&entry.record, &code)?;
-        context.authorise(&holder)?;
+        context.authorise_holder(&holder)?;
         if entry.record.status == Status::Retired {
             return Err(Error::rule("retired", format!("{code} is retired; a retired code never changes again")));
         }

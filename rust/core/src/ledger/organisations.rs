@@ -7,6 +7,7 @@ use crate::hash::{hex, Suite};
 use crate::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record};
 use crate::signature;
 
+/// The most transaction keys of a subject; its keys of other purposes do not count.
 const MAX_KEYS: usize = 16;
 
 /// The arguments of P22.
@@ -21,8 +22,7 @@ pub struct Admission<'a> {
 
 /// P22: a city admits an organisation.
 pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Result<Output, Error> {
-    let administration = context.administration(&Holder { city: admission.city, org: None })?;
-    context.authorise(&administration)?;
+    context.authorise_holder(&Holder { city: admission.city, org: None })?;
     let subject = Holder { city: admission.city, org: Some(admission.org) };
     let key = MapKey::Organisation(admission.city, admission.org);
     if context.overlay.contains(&key) {
@@ -68,10 +68,11 @@ pub fn rotate_keys(
         }
     }
     keys.extend(register_keys(context, subject, add)?);
-    if keys.len() > MAX_KEYS {
-        return Err(Error::rule("too_large", format!("{} keys, the limit is {MAX_KEYS}; remove one", keys.len())));
+    let count = keys.iter().filter(|key| key.purpose == Purpose::Transaction).count();
+    if count > MAX_KEYS {
+        return Err(Error::rule("too_large", format!("{count} transaction keys, the limit is {MAX_KEYS}; remove one")));
     }
-    if !keys.iter().any(|key| key.purpose == Purpose::Transaction) {
+    if count == 0 {
         return Err(Error::rule("no_key_left", "a subject keeps at least one transaction key, or it could never sign again"));
     }
     keys.sort_unstable_by_key(|key| (key.purpose, key.key));

@@ -12,7 +12,7 @@ const THOUSANDS: u64 = 1_000;
 
 /// P23: assigns the next free range.
 pub fn allocate(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<Output, Error> {
-    context.authorise(holder)?;
+    context.authorise_holder(holder)?;
     charge_quota(context, holder, class, size)?;
     let key = MapKey::Class(holder.city, class);
     let entry = context.overlay.get(&key)?;

@@ -69,10 +69,10 @@ fn change(
     expected_version: u64,
     status: Status,
 ) -> Result<Output, Error> {
-    let administration = context.administration(&Holder { city, org: None })?;
+    let administration = context.administration(city)?;
     let by_city = context.is_signed_by(&administration)?;
     match holder {
-        Some(holder) if !by_city => context.authorise(&holder)?,
+        Some(holder) if !by_city => context.authorise_holder(&holder)?,
         _ => context.authorise(&administration)?,
     }
     check_version(entry, expected_version)?;

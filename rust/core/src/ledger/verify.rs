@@ -16,6 +16,9 @@ pub struct Admission {
 /// The longest sequence of transactions that is taken in at once. Parsed it takes up to sixteen times as much.
 pub const MAX_SEQUENCE: usize = 16 << 20;
 
+/// The transactions of a batch, none when the pool holds it already; or why it is refused.
+type Parsed = Result<Option<Vec<Transaction>>, Error>;
+
 impl Ledger {
     fn fresh_seed(&self) -> [u8; 32] {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +104,7 @@ impl Ledger {
     pub fn ingest(&self, bodies: &[&[u8]]) -> Vec<(Hash, Result<usize, Error>)> {
         let mut checks = Vec::new();
         let mut owner = Vec::new();
-        let mut results: Vec<(Hash, Result<Option<Vec<Transaction>>, Error>)> = Vec::with_capacity(bodies.len());
+        let mut results: Vec<(Hash, Parsed)> = Vec::with_capacity(bodies.len());
         for (index, body) in bodies.iter().enumerate() {
             let digest = batch_digest(body);
             if lock(&self.pool).batch(&digest).is_some() {

@@ -129,7 +129,7 @@ impl File {
     }
 
     pub fn summary(&self, depth: u8, overrides: u64) -> Table {
-        Table { root: self.table.root(), depth, version: 1, overrides, digest: [3; 32], count: self.table.count() }
+        Table { root: self.table.root(), depth, version: 1, height: 0, overrides, digest: [3; 32], count: self.table.count() }
     }
 
     pub fn prove(&self, index: u32) -> TableProof {
