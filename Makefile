@@ -62,6 +62,7 @@ lint-python: $(extension)
 lint-rust: | $(bin)/python
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --release --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
 
 format: $(locked) ## rewrite the sources in the house style
 	@$(bin)/ruff check --quiet --fix-only
@@ -77,7 +78,9 @@ sim: $(extension) ## seeded clusters on virtual time
 docs: $(extension) ## API pages of both languages, under build/docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
 	@rm -rf build/docs && mkdir -p build/docs && cp -r "$${CARGO_TARGET_DIR:-target}/doc" build/docs/rust
-	@$(bin)/pdoc --output-directory build/docs/python cityid
+	@# Client is imported when it is first asked for, and pdoc only sees what is there.
+	@$(bin)/python -W error::UserWarning -c 'import cityid; cityid.Client; from pdoc.__main__ import cli; cli()' \
+		--output-directory build/docs/python cityid cityid.client cityid.keys cityid.genesis
 	@echo 'build/docs/rust/cityid_core/index.html  build/docs/python/cityid.html'
 
 lock: ## pin the newest packages that pyproject.toml allows (needs uv)

@@ -65,8 +65,10 @@ def __getattr__(name: str) -> Any:
     """`Client` and `testing`, imported when they are first asked for."""
     match name:
         case "Client":
-            return import_module("cityid.client").Client
+            found = import_module("cityid.client").Client
         case "testing":
-            return import_module("cityid.testing")
+            found = import_module("cityid.testing")
         case _:
             raise AttributeError(f"module 'cityid' has no attribute {name!r}")
+    globals()[name] = found
+    return found

@@ -1,8 +1,17 @@
-"""The Rust core. Buffers: anything with the buffer protocol is accepted where bytes are (`Buffer`)."""
+"""The Rust core: codes, hashes, signatures, log, state map, ledger, answers, consensus.
+
+For every call. Where a buffer is taken, anything with the buffer protocol will do (bytes, bytearray, memoryview, a
+NumPy array of bytes). Hashes and public keys have 32 bytes, signatures 64; another length raises `MalformedInput`.
+Heights and indexes count from 0; times are integers in milliseconds since 1970 (UTC) unless the name says otherwise.
+Errors are those of `cityid.errors`, raised from Rust. Calls that verify, execute, commit or prove release the
+interpreter, and all classes but `Consensus` may be used from several threads at once. `P22` and the like are lines of
+docs/protocol.md.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, final, type_check_only
 
+from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
@@ -51,128 +60,252 @@ __all__ = [
 # ---------------------------------------------------------------- codes
 @final
 class Code:
+    """A code in its canonical form: who issued it, what for, which one. Immutable, hashable, equal by text."""
     @staticmethod
-    def parse(text: str, members: Members | None = None) -> Code: ...
+    def parse(text: str, members: Members | None = None) -> Code:
+        """Reads a code: lower case, a trailing `/`, or a code inside a URL are taken too.
+
+        Without `members` every string that fits the grammar is native; with them, one of another city is foreign.
+        Look-alike and full-width letters are refused, never folded. Raises `CodeError` when the text fits neither
+        form, or when only its check character (ISO/IEC 7064 MOD 37,36) is wrong.
+        """
     @staticmethod
-    def from_did(did: str) -> Code: ...
+    def from_did(did: str) -> Code:
+        """Reads `did:cityid:` and a code with `/` written `:`. Raises `CodeError`."""
     text: str
+    """The canonical text: upper case, no trailing `/`; of a foreign code the text as it came."""
     kind: Literal["city", "org", "category", "item", "foreign"]
+    """What the code names. The fields below are None where a code of its kind has none."""
     city: str | None
+    """Six digits (GB/T 2260)."""
     org: str | None
+    """The organisation that issued the code: 4 to 8 of A-Z 0-9."""
     use: str | None
+    """Two digits: 10 product, 60 asset, 73 person."""
     cls: str | None
+    """Six digits."""
     model: str | None
+    """1 to 8 of A-Z 0-9; `0` means none."""
     serial: int | None
+    """0 to 999,999,999."""
     check: str | None
+    """The check character (ISO/IEC 7064 MOD 37,36)."""
     alias: str | None
+    """The 21 digits city, class, serial (the widths of CJ/T 553-2024); only of an item."""
     did: str
+    """`did:cityid:` and the code with `/` written `:`."""
     path: str
+    """The code as the path of a URL, with its leading `/`, escaped where it must be (RFC 3986)."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
 class Members:
-    """The member cities, six digits each."""
-    def __new__(cls, cities: Sequence[str]) -> Members: ...
+    """The member cities, six digits each: they decide which codes are native."""
+    def __new__(cls, cities: Sequence[str]) -> Members:
+        """Raises `CodeError` for a text that is no six digits."""
     def __contains__(self, city: str, /) -> bool: ...
     def __len__(self) -> int: ...
 
-def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[list[Code | None], list[str | None]]: ...
-def make_item_code(city: str, org: str | None, use: str, cls: str, model: str, serial: int) -> str: ...
-def check_uscc(text: str) -> None: ...
+def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[list[Code | None], list[str | None]]:
+    """(codes, errors), a row each: a bad row has None and what is wrong with it, never an exception.
+
+    Raises `MalformedInput` only for more than 4 GiB of text.
+    """
+
+def make_item_code(city: str, org: str | None, use: str, cls: str, model: str, serial: int) -> str:
+    """The canonical code of an item, its check character included. Raises `CodeError` for a part that breaks the
+    grammar.
+    """
+
+def check_uscc(text: str) -> None:
+    """Checks a unified social credit code (GB 32100-2015). Raises `CodeError` that says what is wrong."""
 
 # ---------------------------------------------------------------- hashes, signatures, log, map
-def sha256_many(data: Buffer | Sequence[bytes], offsets: Buffer | None = None) -> bytes: ...
-def verify_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
+def sha256_many(data: Buffer | Sequence[bytes], offsets: Buffer | None = None) -> bytes:
+    """SHA-256 (FIPS 180-4) of n messages: n times 32 bytes, joined.
+
+    The messages are a list of bytes, or one buffer `data` with `offsets`: n + 1 unsigned 32-bit integers in native byte
+    order, message i from offset i to offset i + 1. Raises `MalformedInput` for offsets that descend or lie beyond the
+    data.
+    """
+
+def verify_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool:
+    """Whether an Ed25519 signature verifies under ZIP-215, the rule of the whole network (P15)."""
+
 def verify_signatures(
     public_keys: Sequence[bytes], messages: Sequence[bytes], signatures: Sequence[bytes]
-) -> list[bool]: ...
-def verify_strict(public_key: Buffer, message: Buffer, signature: Buffer) -> bool: ...
-def signature_backend() -> str: ...
-def leaf_hash(data: Buffer) -> bytes: ...
-def log_root(leaves: Sequence[bytes]) -> bytes: ...
-def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None: ...
-def verify_consistency(size1: int, size2: int, proof: Sequence[bytes], root1: bytes, root2: bytes) -> None: ...
+) -> list[bool]:
+    """Verifies n signatures in batches, on all cores: a verdict an item, always that of `verify_signature`.
+
+    Keys seen before are cached. Raises `MalformedInput` when the three lists differ in length.
+    """
+
+def verify_strict(public_key: Buffer, message: Buffer, signature: Buffer) -> bool:
+    """Whether an Ed25519 signature verifies under strict RFC 8032 (section 5.1.7), as Go's crypto/ed25519 does it."""
+
+def signature_backend() -> str:
+    """Which implementation verifies on this machine: `avx512ifma`, `avx2` or `serial`."""
+
+def leaf_hash(data: Buffer) -> bytes:
+    """The leaf hash of a log entry: SHA-256 of a zero byte and the entry (RFC 9162 section 2.1.1), 32 bytes."""
+
+def log_root(leaves: Sequence[bytes]) -> bytes:
+    """The root over leaf hashes (RFC 9162 section 2.1.1), 32 bytes; of no leaves SHA-256 of nothing."""
+
+def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """That a leaf hash stands at `index` in the log of `size` leaves (RFC 9162 section 2.1.3.2). Raises
+    `ProofInvalid`.
+    """
+
+def verify_consistency(size1: int, size2: int, proof: Sequence[bytes], root1: bytes, root2: bytes) -> None:
+    """That the log of `size2` leaves extends the one of `size1` (RFC 9162 section 2.1.4.2). Raises `ProofInvalid`."""
 
 @final
 class StateMap:
-    """Path → value; key = SHA-256(path), value hash = SHA-256(value), jmt hash rules."""
-    def __new__(cls) -> StateMap: ...
-    def update(self, items: Sequence[tuple[bytes, bytes | None]]) -> bytes: ...
-    def get(self, path: Buffer) -> bytes | None: ...
-    def prove(self, path: Buffer) -> bytes: ...
+    """A map from paths to values with a provable root (P10): the state map of a network, for any use.
+
+    Key = SHA-256(path), value hash = SHA-256(value), hash rules of the `jmt` crate.
+    """
+    def __new__(cls) -> StateMap:
+        """An empty map, in memory."""
+    def update(self, items: Sequence[tuple[bytes, bytes | None]]) -> bytes:
+        """Puts (path, value) pairs, or removes where the value is None, all at once; the new root.
+
+        Of a path that is given twice the last pair counts; removing what is absent changes nothing.
+        """
+    def get(self, path: Buffer) -> bytes | None:
+        """The value under a path, or None."""
+    def prove(self, path: Buffer) -> bytes:
+        """A proof that `get(path)` is what the present root commits to, present or absent: canonical CBOR `[ops,
+        hashes]` (P40).
+        """
     @staticmethod
-    def verify(root: bytes, path: Buffer, value: Buffer | None, proof: Buffer) -> None: ...
+    def verify(root: bytes, path: Buffer, value: Buffer | None, proof: Buffer) -> None:
+        """That under `root` the path has this value, or is absent when `value` is None.
+
+        Raises `ProofInvalid` when the proof leads elsewhere, `MalformedInput` when it does not parse.
+        """
     root: bytes
-    def __len__(self) -> int: ...
+    """The root, 32 bytes."""
+    def __len__(self) -> int:
+        """How many paths have a value."""
 
 # ---------------------------------------------------------------- genesis, trust, answers
 @final
 class Genesis:
     """The first state of a network; parsed from its JSON file, hashed in its canonical CBOR form."""
     @staticmethod
-    def from_json(text: str) -> Genesis: ...
-    def to_json(self) -> str: ...
+    def from_json(text: str) -> Genesis:
+        """Reads a genesis file (P4). Raises `MalformedInput`, or `CodeError` for a city that is no six digits."""
+    def to_json(self) -> str:
+        """The file, with its fields in a fixed order."""
     hash: bytes
+    """The genesis hash (P5), 32 bytes: the name of the network in everything that is hashed or signed."""
     name: str
+    """The network's name, for people."""
     test: bool
+    """Whether it is a TEST network: its registration with the issuing agency is not recorded."""
     time_ms: int
-    cities: list[str]  # six digits each, ascending: the validators, in order
-    def parameters(self) -> dict[str, int]: ...
-    def city(
-        self, city: str
-    ) -> dict[
-        str, Any
-    ]: ...  # {"city", "name", "consensus", "checkpoint", "tls": 32 bytes each, "transaction": [32 bytes, …]}
+    """Time of block 0, milliseconds since 1970 (UTC)."""
+    cities: list[str]
+    """The founding cities, six digits each, ascending: the validators, in order."""
+    def parameters(self) -> dict[str, int]:
+        """The network's limits and intervals by name (P6)."""
+    def city(self, city: str) -> dict[str, Any]:
+        """A founding city: `city`, `name`, public keys `consensus`, `checkpoint`, `tls`, and the list `transaction`.
+
+        Raises `CodeError` when the genesis has no such city.
+        """
 
 @final
 class Trust:
     """Genesis hash, validator set, height, time: all that a verifier believes."""
     @staticmethod
-    def load(path: str) -> Trust: ...  # a trust file or a genesis file
+    def load(path: StrPath) -> Trust:
+        """Reads a trust file or a genesis file, up to 1 MiB. Raises `MalformedInput`, or `OSError` when it cannot be
+        read.
+        """
     @staticmethod
-    def from_genesis(path: str) -> Trust: ...
+    def from_genesis(path: StrPath) -> Trust:
+        """The same; for code that says what it has."""
     @staticmethod
-    def from_json(text: str) -> Trust: ...
-    def to_json(self) -> str: ...
-    def advance(
-        self, header: bytes, log_path: bytes, certificate: bytes
-    ) -> Trust: ...  # under an unchanged validator set; CertificateInvalid otherwise
+    def from_json(text: str) -> Trust:
+        """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
+    def to_json(self) -> str:
+        """A trust file, with its fields in a fixed order."""
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust:
+        """The trust at a later header that these validators certify.
+
+        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. Raises
+        `CertificateInvalid` for another network, a height or time that does not rise, another validator set at or after
+        the header, or too few signatures.
+        """
     words: str
+    """Six words for people to compare: 96 bits of the trust's hash as proquints (arXiv:0901.4016)."""
     name: str
+    """The network's name."""
     genesis_hash: bytes
+    """Which network, 32 bytes."""
     height: int
+    """The height that it was advanced to; 0 from a genesis."""
     time_ms: int
+    """Time of that height, milliseconds since 1970 (UTC)."""
     validators: list[tuple[str, bytes]]
+    """(city, consensus key) of the cities whose certificates count, ascending by city."""
     test: bool
+    """Whether it is a TEST network."""
 
 @final
 class Answer:
+    """What a gateway returns about a code (P38), self-contained. Nothing in it is believed before `verify`."""
     @staticmethod
-    def from_bytes(data: Buffer) -> Answer: ...
+    def from_bytes(data: Buffer) -> Answer:
+        """Reads canonical CBOR, up to 256 KiB. Raises `MalformedInput` for anything that is not the one encoding."""
     @staticmethod
-    def from_json(text: str) -> Answer: ...
-    def to_bytes(self) -> bytes: ...
-    def to_json(self) -> str: ...
+    def from_json(text: str) -> Answer:
+        """Reads the JSON form, up to 384 KiB. Raises `MalformedInput`."""
+    def to_bytes(self) -> bytes:
+        """Canonical CBOR (RFC 8949 section 4.2.1)."""
+    def to_json(self) -> str:
+        """The same content as JSON: 64-bit integers as strings, bytes in base64url."""
     code: str
+    """The subject that it claims to be about."""
     height: int
+    """The height of its header."""
     time_ms: int
+    """The time of its header, milliseconds since 1970 (UTC)."""
 
 @final
 class Verdict:
+    """What an answer says under a trust (P42): about registration, never about the thing that carries the code."""
+
     verdict: Literal["REGISTERED", "NOT_REGISTERED", "MISMATCH", "NOT_OURS", "UNKNOWN", "UNAVAILABLE", "INVALID"]
+    """What is proven as of `height`; UNKNOWN when the header is too old or of another validator set."""
     was: str | None
+    """Of UNKNOWN: what was proven at `height`, if anything."""
     current: bool
+    """Whether it holds now: a time was given, and the header is recent enough for it."""
     status: str | None
-    as_of: int | None  # header time, milliseconds since 1970 (UTC)
+    """The effective status (P13) of what is or `was` registered: allocated, active, suspended or retired."""
+    as_of: int | None
+    """Time of the header, milliseconds since 1970 (UTC); None while its certificate has not been checked."""
     height: int | None
-    signatures: tuple[int, int]  # (n, of)
-    steps: list[tuple[str, bool, str]]  # name, passed, detail; the last one failed when INVALID
+    """Height of the header; None while its certificate has not been checked."""
+    signatures: tuple[int, int]
+    """(n, of): how many cities signed, and of how many."""
+    steps: list[tuple[str, bool, str]]
+    """(name, passed, detail) of each check, in order. Of INVALID the last one failed."""
     notes: list[str]
-    subject: str | None  # the canonical subject
-    code: str | None  # the code of the record: of an alias what it stands for, of a MISMATCH the other one
-    record: str | None  # JSON of the record that decides
-    def to_json(self) -> str: ...
+    """What a person should know besides, in English."""
+    subject: str | None
+    """The canonical subject."""
+    code: str | None
+    """The code of `record`: of an alias the one it stands for, of MISMATCH the other one."""
+    record: str | None
+    """The record that decides, as JSON."""
+    def to_json(self) -> str:
+        """All of it, with stable keys; 64-bit integers as strings, `record` as an object."""
 
 def verify(
     answer: Answer | Buffer,
@@ -182,21 +315,56 @@ def verify(
     now: int | float | None = None,
     max_age: int | float | None = None,
     min_height: int | None = None,
-) -> Verdict: ...  # now in seconds since 1970, max_age in seconds
+) -> Verdict:
+    """Checks an answer (or its CBOR) with nothing but a trust: pure, no network, no clock; every input gets a verdict.
+
+    `code`: an answer about another one is INVALID. `now`, in seconds since 1970: without it there is no age check and
+    no claim to be current. `max_age`, in seconds: an older header makes UNKNOWN; 80 when left out. `min_height`: a
+    lower header makes UNKNOWN. Raises `ValueError` for a negative time, and nothing for what stands in the answer.
+    """
 
 # ---------------------------------------------------------------- transactions
 def build_transaction(
     genesis_hash: bytes, valid_until: int, nonce: bytes, signers: Sequence[bytes], operations_json: str
 ) -> tuple[bytes, bytes, bytes]:
-    """(body, id, message to sign). `operations_json` is a JSON list of operations, docs/protocol.md."""
+    """(body, id, message to sign) of a transaction (P14, P15).
 
-def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes: ...
-def transaction_json(transaction: Buffer) -> str: ...
-def possession_message(genesis_hash: bytes, subject: str, purpose: str, public_key: bytes) -> bytes: ...
-def commitment(code: str, attribute: str, schema: str, salt: bytes, value: str) -> bytes: ...
-def record_json(record: Buffer) -> str: ...
-def header_json(header: Buffer) -> str: ...
-def header_hash(header: Buffer) -> bytes: ...
+    `valid_until` is the last height that may include it, `nonce` 8 to 32 fresh bytes, `signers` public keys in any
+    order, `operations_json` a JSON list of operations (P22 to P28), up to 16 MiB. Raises `MalformedInput`,
+    `CodeError`.
+    """
+
+def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes:
+    """A transaction from its body and a signature of each signer, in ascending order of their keys.
+
+    Raises `MalformedInput` when the result does not parse; the signatures are not verified.
+    """
+
+def transaction_json(transaction: Buffer) -> str:
+    """A transaction as JSON. Raises `MalformedInput`."""
+
+def possession_message(genesis_hash: bytes, subject: str, purpose: str, public_key: bytes) -> bytes:
+    """What the holder of a new key signs to show that it has the private half (P16).
+
+    `subject` is the code of a city or organisation, `purpose` is
+    `transaction`, `consensus`, `checkpoint`, `tls` or `recovery`.
+    Raises `CodeError` or `MalformedInput` when they are something else.
+    """
+
+def commitment(code: str, attribute: str, schema: str, salt: bytes, value: str) -> bytes:
+    """The salted commitment to one attribute of a subject, 32 bytes.
+
+    The salt has 16 bytes, fresh for every attribute and version. Raises `MalformedInput` for a text that is too long.
+    """
+
+def record_json(record: Buffer) -> str:
+    """A record as JSON, 64-bit integers as strings. Raises `MalformedInput`."""
+
+def header_json(header: Buffer) -> str:
+    """A header as JSON, 64-bit integers as strings, hashes in hexadecimal. Raises `MalformedInput`."""
+
+def header_hash(header: Buffer) -> bytes:
+    """The tagged hash of a header (P31), 32 bytes: the `parent` of the next one."""
 
 # ---------------------------------------------------------------- ledger
 @final
@@ -204,103 +372,191 @@ class Candidate:
     """An executed block that is neither committed nor dropped. Dropping the object frees it."""
 
     header: bytes
-    value: bytes  # log root after this header: what consensus decides on
+    """The header that follows from the execution (P31), canonical CBOR."""
+    value: bytes
+    """The log root after this header (P33): what consensus decides on."""
     height: int
+    """Its height."""
     transactions: int
+    """How many transactions stand in it."""
     state_root: bytes
+    """The state root after it."""
 
 @final
 class Commit:
     """What one committed height leaves for the store, each as one buffer."""
 
     height: int
-    changes: bytes  # every changed record: u16 key length, key, u32 record length, record
-    receipts: bytes  # canonical CBOR array of receipts, in block order
+    """The height."""
+    changes: bytes
+    """Every version written, in order: key length (2 bytes, big-endian), key, record length (4), record."""
+    receipts: bytes
+    """Canonical CBOR array of the receipts (P32) as byte strings, in block order."""
     transactions: int
+    """Transactions in the block."""
     committed: int
+    """How many of them took effect."""
     rejected: int
+    """How many the rule refused."""
 
 @final
 class Ledger:
-    def __new__(cls, genesis: Genesis) -> Ledger: ...
+    """Transactions in, blocks executed on the side, one of them committed, answers from what is committed.
+
+    In memory and deterministic: no clock, no randomness that reaches an output, no I/O. Transactions travel as bytes in
+    large buffers; no call handles a single one of a block.
+    """
+    def __new__(cls, genesis: Genesis) -> Ledger:
+        """A ledger at height 0."""
     height: int
+    """Of the last committed block."""
     time_ms: int
+    """Of its header, milliseconds since 1970 (UTC)."""
     header: bytes
+    """Its header, canonical CBOR."""
     state_root: bytes
+    """Root of the state map after it."""
     log_root: bytes
+    """Root of the log of headers that ends with it: at height h the log has h + 1 leaves."""
     records: int
+    """How many keys of the state map have a record."""
     # -- transactions in: each signature is verified once, here, in batches
     def admit(self, transactions: Buffer) -> list[tuple[bytes, str | None, str | None]]:
-        """A CBOR sequence of transactions: (id, reason or None, message or None) each; accepted ones wait for `seal`.
+        """A CBOR sequence of transactions (RFC 8742): (id, reason or None, message or None) each; accepted ones wait
+        for `seal`.
 
-        A sequence that stops parsing raises MalformedInput, with nothing of it admitted.
+        What is wrong with one of them is its reason (P18; `overloaded` when what waits fills 128 MiB of memory). One
+        that waits or is included already counts as accepted and is not queued twice. A sequence that stops parsing
+        raises `MalformedInput`, one of more than 16 MiB `RuleViolation` (`too_large`), with nothing of it admitted.
         """
     def waiting(self) -> tuple[int, int]:
         """(transactions, bytes) admitted and not sealed yet."""
     def seal(self, max_transactions: int, max_bytes: int) -> tuple[bytes, bytes] | None:
-        """(digest, batch body) of waiting transactions; the batch is then in the pool."""
+        """(digest, batch body) of the oldest waiting transactions (P30), or None; the batch is then in the pool.
+
+        Network limits hold besides the two bounds; a single transaction over `max_bytes` makes a batch of its own.
+        """
     def ingest(self, batches: Sequence[bytes]) -> list[tuple[bytes, int, str | None]]:
-        """Batches from peers: (digest, transactions, error or None). One bad transaction refuses its whole batch."""
+        """Batches from peers: (digest, transactions, error or None) each. One bad transaction refuses its whole batch.
+
+        What can only be judged at a height (P18, `valid_until`) is judged by `includable` and in a block. A pool of
+        more than 512 MiB of memory refuses with an error.
+        """
     def missing(self, digests: Buffer) -> list[bytes]:
         """Which of these 32-byte digests are not in the pool."""
-    def batch(self, digest: Buffer) -> bytes | None: ...
+    def batch(self, digest: Buffer) -> bytes | None:
+        """The body of a batch in the pool."""
     def includable(self, digest: Buffer, height: int) -> bool:
         """Whether every transaction of the batch may still stand in a block of this height."""
-    def forget(self, digests: Buffer) -> None: ...
+    def forget(self, digests: Buffer) -> None:
+        """Drops batches from the pool, given as joined 32-byte digests."""
     def reclaim(self, digest: Buffer) -> int:
         """Drops a batch and queues those of its transactions anew that are valid and not included; how many."""
     def pool_size(self) -> tuple[int, int]:
         """(batches, bytes)."""
     # -- blocks
-    def execute(self, height: int, time_ms: int, proposer: str, digests: Buffer) -> Candidate: ...
+    def execute(self, height: int, time_ms: int, proposer: str, digests: Buffer) -> Candidate:
+        """Executes the block after the tip, from batches of the pool; changes nothing that anybody sees.
+
+        Raises `RuleViolation`: `missing_batch` when a batch is not in the pool, `invalid_block` when no such block can
+        be valid (P34).
+        """
     def validate(self, header: Buffer, digests: Buffer) -> Candidate:
-        """Executes and compares every field. RuleViolation (reason `invalid_block`) says which differs."""
-    def commit(self, candidate: Candidate, certificate: bytes) -> Commit: ...
+        """Executes what a header claims and compares every field; raises as `execute`, and says which field differs."""
+    def commit(self, candidate: Candidate, certificate: bytes) -> Commit:
+        """Makes a candidate the committed block, publishes it to readers, and drops its batches from the pool.
+
+        The caller has verified the certificate's signatures; raises `CertificateInvalid` when it is for another block
+        or counts no quorum, `RuleViolation` when the candidate does not follow the tip or was committed before.
+        """
     def replay(
         self, headers: Sequence[bytes], changes: Sequence[bytes], receipts: Sequence[bytes], certificate: bytes
     ) -> None:
-        """Restart: consecutive heights from the store; the last state root is compared with what the records give.
+        """Restart: consecutive heights from the store, without executing them; roots are compared at the last one.
 
-        `certificate` is the last height's. RuleViolation (`invalid_block`) when the store is damaged.
+        `changes` and `receipts` are what `commit` gave, `certificate` is the last height's. Raises `RuleViolation`
+        (`invalid_block`) or `CertificateInvalid` when the store is damaged.
         """
     # -- reading: from the last committed snapshot, never blocked by execution
-    def snapshot(self) -> Snapshot: ...
-    def resolve(self, code: str) -> str: ...  # JSON {"verdict", "status", "record", "as_of", "height", …}
-    def resolve_many(self, codes: Sequence[str]) -> list[str]: ...
-    def answer(self, code: str) -> Answer: ...
+    def snapshot(self) -> Snapshot:
+        """The last committed block, to read several things from."""
+    def resolve(self, code: str) -> str:
+        """As `Snapshot.resolve`, from the last committed block."""
+    def resolve_many(self, codes: Sequence[str]) -> list[str]:
+        """As `Snapshot.resolve_many`, from the last committed block."""
+    def answer(self, code: str) -> Answer:
+        """As `Snapshot.answer`, from the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
-        """(height, JSON receipt) within the replay window."""
+        """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
         """(receipt, index, size, path) for a proof under the receipts root of its header, within the replay window."""
-    def inclusion(self, index: int, size: int) -> bytes: ...
-    def consistency(self, size1: int, size2: int) -> bytes: ...
-    def log_root_at(self, size: int) -> bytes: ...
-    def counters(self) -> dict[str, int]: ...  # verified_signatures, batches, transactions, …
+    def inclusion(self, index: int, size: int) -> bytes:
+        """The inclusion path of the header of height `index` in the log of `size` headers (RFC 9162): 32 bytes a hash,
+        joined.
+        """
+    def consistency(self, size1: int, size2: int) -> bytes:
+        """The consistency proof between two sizes of the log (RFC 9162): 32 bytes a hash, joined."""
+    def log_root_at(self, size: int) -> bytes:
+        """The root of the log of the first `size` headers."""
+    def counters(self) -> dict[str, int]:
+        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `committed`,
+        `rejected`.
+        """
 
 @final
 class Snapshot:
+    """One committed block to read from, whatever is committed meanwhile. It keeps alive what it shows."""
+
     height: int
-    def resolve(self, code: str) -> str: ...
-    def resolve_many(self, codes: Sequence[str]) -> list[str]: ...
-    def answer(self, code: str) -> Answer: ...
+    """Its height."""
+    def resolve(self, code: str) -> str:
+        """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
+        `as_of`, `height`.
+
+        Raises `CodeError` for a text that is no code, `RuleViolation` (`not_ready`) at height 0.
+        """
+    def resolve_many(self, codes: Sequence[str]) -> list[str]:
+        """The same for many codes, in order; a row that is no code has the verdict INVALID and an `error`."""
+    def answer(self, code: str) -> Answer:
+        """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
+        (P7).
+        """
 
 # ---------------------------------------------------------------- checkpoints
-def checkpoint_body(origin: str, size: int, root: bytes) -> bytes: ...
-def cosignature_message(body: bytes, time_s: int) -> bytes: ...
-def cosignature_line(name: str, public_key: bytes, time_s: int, signature: bytes) -> str: ...
-def checkpoint_note(body: bytes, lines: Sequence[str]) -> str: ...
-def cosignature_vkey(name: str, public_key: bytes) -> str: ...
+def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:
+    """The three lines of a C2SP tlog-checkpoint, without extensions. Raises `MalformedInput` for an unfit origin."""
+
+def cosignature_message(body: bytes, time_s: int) -> bytes:
+    """What a cosigner signs (C2SP tlog-cosignature, Ed25519 kind); `time_s` in seconds since 1970."""
+
+def cosignature_line(name: str, public_key: bytes, time_s: int, signature: bytes) -> str:
+    """The signature line of a timestamped cosignature (C2SP signed-note). Raises `MalformedInput` for an unfit name."""
+
+def checkpoint_note(body: bytes, lines: Sequence[str]) -> str:
+    """A signed note: the body, an empty line, the signature lines. Raises `MalformedInput` for a line that does not
+    parse.
+    """
+
+def cosignature_vkey(name: str, public_key: bytes) -> str:
+    """The verifier key of a cosigner, in the text form that C2SP tools take (signed-note, type 0x04)."""
 
 # ---------------------------------------------------------------- consensus
 @type_check_only
 class Signer(Protocol):
-    def sign(self, message: bytes, /) -> bytes: ...
+    """A private consensus key, wherever it lives."""
+    def sign(self, message: bytes, /) -> bytes:
+        """An Ed25519 signature. An exception stops the engine for good: it must not go on as if it had voted."""
 
 _Effect = tuple[Any, ...]
 
 @final
 class Consensus:
-    """Malachite behind a seam; see docs/architecture.md for the effects."""
+    """One city's part in consensus: Malachite behind a seam. docs/architecture.md lists the effects.
+
+    Every call runs one input to its end and returns effects, tuples of a name and its fields, to be obeyed in order.
+    Bytes from other cities never raise: what is wrong with them is an effect. `MalformedInput` means a call that makes
+    no sense. Use it from one thread at a time.
+    """
     def __new__(
         cls,
         public_key: bytes,
@@ -312,24 +568,50 @@ class Consensus:
         step_ms: int = 300,
         precommit_ms: int = 100,
         delta_ms: int = 200,
-    ) -> Consensus: ...
-    def start_height(self, height: int, validators: Sequence[bytes]) -> list[_Effect]: ...
-    def recover(self, height: int, validators: Sequence[bytes], entries: Sequence[bytes]) -> list[_Effect]: ...
-    def receive(self, messages: Sequence[bytes]) -> list[_Effect]: ...
-    def propose(self, height: int, round: int, value: bytes) -> list[_Effect]: ...
+    ) -> Consensus:
+        """An engine that has not started.
+
+        `seed` is 32 random bytes, for batch verification only. Timeouts are 1 to 60,000 ms, of round 0; `delta_ms`
+        (which may be 0) is added for every failed round.
+        """
+    def start_height(self, height: int, validators: Sequence[bytes]) -> list[_Effect]:
+        """Starts a height, from 1 and only upwards; `validators` are public keys in order of city code."""
+    def recover(self, height: int, validators: Sequence[bytes], entries: Sequence[bytes]) -> list[_Effect]:
+        """The first start after a restart: the height that was running, with its log entries, oldest first."""
+    def receive(self, messages: Sequence[bytes]) -> list[_Effect]:
+        """Messages from other cities: one drained inbox, verified together."""
+    def propose(self, height: int, round: int, value: bytes) -> list[_Effect]:
+        """The value after `get_value`; its block is durable (P37). Too late is no error."""
     def proposed_value(
         self, height: int, round: int, valid_round: int, proposer: int, value: bytes, valid: bool, sync: bool
-    ) -> list[_Effect]: ...
-    def timeout(self, kind: str, round: int) -> list[_Effect]: ...
-    def sync_value(self, certificate: bytes, value: bytes) -> list[_Effect]: ...
-    height: int
-    round: int
-    step: str
-    def stats(self) -> dict[str, int]: ...
-    def set_timeouts(self, *, propose_ms: int, step_ms: int, precommit_ms: int, delta_ms: int) -> None: ...
+    ) -> list[_Effect]:
+        """The verdict on a block that was executed and is durable (P37).
 
-def message_height(message: Buffer) -> int: ...
+        `valid_round` is −1 or an earlier round with a quorum of prevotes for it, `proposer` the position of the round's
+        proposer, `sync` whether the block came with its certificate.
+        """
+    def timeout(self, kind: str, round: int) -> list[_Effect]:
+        """A timer of this height fired: `propose`, `prevote`, `precommit` or `rebroadcast`."""
+    def sync_value(self, certificate: bytes, value: bytes) -> list[_Effect]:
+        """A commit certificate of this height, and the value that its block has as this node recomputed it."""
+    height: int
+    """Present height; 0 before the first."""
+    round: int
+    """Present round; −1 before the first."""
+    step: str
+    """`unstarted`, `propose`, `prevote`, `precommit`, `commit`, or `stopped` after a fatal effect."""
+    def stats(self) -> dict[str, int]:
+        """Counts since the start: inputs, signed, malformed, forged, stale, early, ahead, and the verifier's."""
+    def set_timeouts(self, *, propose_ms: int, step_ms: int, precommit_ms: int, delta_ms: int) -> None:
+        """Changes the timeouts; timers that run keep theirs."""
+
+def message_height(message: Buffer) -> int:
+    """The height of a consensus message, without parsing the rest. Raises `MalformedInput` when it has none."""
+
 def verify_certificate(
     genesis_hash: bytes, validators: Sequence[bytes], certificate: Buffer
 ) -> tuple[int, int, bytes, int]:
-    """(height, round, value, signatures); CertificateInvalid otherwise."""
+    """(height, round, value, signatures) of a commit certificate (P36) that a quorum of `validators` signed.
+
+    Raises `CertificateInvalid` when it does not count, `MalformedInput` when it does not parse.
+    """

@@ -74,24 +74,40 @@ def test_control_bodies_that_are_not_durable_before_the_vote_stop_the_network() 
         simulation.settle(limit_ms=20_000)
 
 
-def test_a_crash_between_any_two_effects_breaks_nothing() -> None:
-    """One city, and in another run a whole network, is cut after each number of effects, and comes back."""
-    cuts = 0
+def crash_everywhere(disks: Callable[[], DiskFaults], *, found: list[str] | None = None) -> int:
+    """One city, and in every other run the whole network, is cut after each number of effects, and comes back.
+
+    Returns how many cuts there were; violations are raised, or gathered in `found`.
+    """
     for effects in range(200):
-        simulation = Simulation(cities=4, seed=4)
+        simulation = Simulation(cities=4, seed=4, disks=disks())
         city, author, *_ = simulation.cities
         simulation.crash(city, after_effects=effects)
         simulation.admit_organisation(author, "A7K2", name="Water works")
         simulation.run_for(150)
         if simulation.is_up(city):
-            break
-        cuts += 1
+            return effects
         if effects % 2:
             for other in simulation.cities:
                 simulation.crash(other)
-        simulation.restart(city)
-        simulation.settle()
-    assert 20 < cuts < 200
+        try:
+            simulation.restart(city)
+            simulation.settle()
+        except Violation as violation:
+            if found is None:
+                raise
+            found.append(str(violation))
+    raise AssertionError("200 effects were not enough for one height")
+
+
+def test_a_crash_between_any_two_effects_breaks_nothing() -> None:
+    assert crash_everywhere(DiskFaults) > 20
+
+
+def test_control_without_its_vote_log_a_crash_between_two_effects_equivocates() -> None:
+    found: list[str] = []
+    assert crash_everywhere(lambda: DiskFaults(vote_log_is_lost=True), found=found) > 20
+    assert [violation for violation in found if "signed two" in violation]
 
 
 def test_an_acknowledged_transaction_survives_the_loss_of_its_author() -> None:

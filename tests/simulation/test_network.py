@@ -1,5 +1,6 @@
 """Networks that work, and networks in which one thing goes wrong."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,10 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
+from cityid._native import Candidate, Ledger, Trust, verify
 from cityid.node import messages
 from cityid.node.driver import Driver
+from cityid.node.heights import Height, Invalid
 from cityid.node.messages import Frame
-from cityid.node.ports import Effect, Event, FramesReceived, Now, ServeBlocks, Settings
+from cityid.node.ports import Effect, Event, FramesReceived, Now, PendingProposal, ServeBlocks, Settings
 from cityid.testing import NetworkFaults, Simulation
 
 BUSY = {"heartbeat_ms": 100}  # a block every 100 ms, with or without transactions
@@ -99,6 +102,34 @@ def test_a_minority_neither_commits_nor_blocks_the_majority() -> None:
     simulation.heal()
     simulation.run_until(lambda: simulation.height(alone) >= simulation.checks.height - 1, limit_ms=10_000)
     simulation.settle()
+
+
+def test_a_stalled_city_says_unknown_about_a_fresh_code() -> None:
+    """Its proof that nobody has the code is good, and of a height before the code: `min_height` tells."""
+    simulation = Simulation(cities=4, seed=5, parameters=BUSY)
+    trust = Trust.from_json(simulation.genesis.to_json())
+    stalled, *others = simulation.cities
+    simulation.run_for(1_000)
+    simulation.partition([stalled], others)
+    ids = simulation.admit_organisation(others[0], "A7K2", name="Water works")
+    simulation.run_until(lambda: simulation.is_committed(ids, at=others[1]), limit_ms=5_000)
+    code = f"MA.156.{others[0]}.A7K2"
+    found = simulation.ledger(others[1]).receipt(ids[0])
+    assert found is not None
+    height = found[0]
+
+    def verdict(city: str, min_height: int | None) -> tuple[str, str | None]:
+        answer = simulation.answer(code, at=city).to_bytes()
+        found = verify(answer, trust, code=code, now=simulation.now_ms / 1000, min_height=min_height)
+        return found.verdict, found.was
+
+    assert simulation.ledger(stalled).height < height
+    assert verdict(stalled, height) == ("UNKNOWN", "NOT_REGISTERED")
+    assert verdict(stalled, None)[0] == "NOT_REGISTERED"  # the control: nothing else in its answer is wrong
+    assert verdict(others[1], height)[0] == "REGISTERED"
+    simulation.heal()
+    simulation.run_until(lambda: simulation.ledger(stalled).height >= height, limit_ms=10_000)
+    assert verdict(stalled, height)[0] == "REGISTERED"
 
 
 def test_a_seven_city_network_tolerates_two() -> None:
@@ -203,6 +234,50 @@ def test_a_lying_city_delays_a_returning_one_and_no_more(spoil: Callable[[messag
     simulation.settle()
 
 
+def test_a_proposer_whose_blocks_are_spoiled_only_costs_its_rounds() -> None:
+    simulation = Simulation(cities=4, seed=2, parameters=BUSY)
+    liar = simulation.cities[1]
+    deliver = simulation._deliver
+    spoiled: list[int] = []
+
+    def delivering(sender: str, receiver: str, kind: int, payload: bytes) -> None:
+        if sender == liar and kind == messages.PROPOSAL:
+            proposal = messages.decode_proposal(payload)
+            spoiled.append(proposal.height)
+            header = flip(proposal.header, len(proposal.header) // 2)
+            payload = messages.encode_proposal(
+                messages.Proposal(proposal.height, proposal.round, -1, header, proposal.digests)
+            )
+        deliver(sender, receiver, kind, payload)
+
+    simulation._deliver = delivering  # type: ignore[method-assign]
+    simulation.run_for(10_000)
+    assert len(set(spoiled)) >= 3
+    assert min(simulation.heights().values()) >= 12
+    assert not simulation.halted()
+    simulation.settle()
+
+
+def test_a_city_that_finds_a_decided_block_invalid_halts_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation(cities=4, seed=2, parameters=BUSY)
+    odd, *others = simulation.cities
+    judge = Height.judge
+
+    def judging(height: Height, ledger: Ledger, body: PendingProposal) -> Candidate | Invalid:
+        if ledger is simulation.ledger(odd) and height.number == 5:
+            height.verdicts[body.value] = Invalid("this city computes another state root")
+        return judge(height, ledger, body)
+
+    monkeypatch.setattr(Height, "judge", judging)
+    simulation.run_for(5_000)
+    assert "invalid here" in simulation.halted()[odd]
+    assert simulation.height(odd) == 4
+    assert min(simulation.height(other) for other in others) > 10
+    simulation.admit_organisation(odd, "A7K2", name="Water works")
+    assert [refused.kind for refused in simulation.refused.values()] == ["storage"]
+    assert simulation.resolve("MA.156." + odd, at=odd)["verdict"] == "REGISTERED"  # reads go on
+
+
 def test_a_city_that_claims_an_absurd_height_is_not_believed() -> None:
     simulation = Simulation(cities=4, seed=2)
     honest, liar, *_ = simulation.cities
@@ -286,11 +361,13 @@ def test_no_python_runs_per_transaction() -> None:
 
     class ProfiledDriver(Driver):
         def step(self, event: Event, now: Now) -> list[Effect]:
+            gc.disable()  # what others hang on the collector (hypothesis does) is none of the driver's calls
             sys.setprofile(profile)
             try:
                 return super().step(event, now)
             finally:
                 sys.setprofile(None)
+                gc.enable()
 
     def calls_for(transactions: int) -> int:
         nonlocal calls

@@ -16,8 +16,7 @@ GOOD = "MA.156.130100"
 def test_a_lone_surrogate_spoils_its_own_row_only() -> None:
     codes, errors = _native.parse_many([GOOD, SURROGATE, GOOD])
     assert [code is not None for code in codes] == [True, False, True]
-    assert errors[1] is not None
-    assert "position 14" in errors[1]
+    assert "position 14" in (errors[1] or "")
     assert errors[0] is None, "the control"
 
 
@@ -37,4 +36,4 @@ def test_a_trust_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trust.json"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(MalformedInput, match="UTF-8"):
-        cityid.Trust.load(str(path))
+        cityid.Trust.load(path)

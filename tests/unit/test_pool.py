@@ -12,9 +12,12 @@ def make_pool(max_author_bytes: int = 1_000) -> Pool:
 
 
 def add(pool: Pool, digest: bytes, *, author: str = "1", size_bytes: int = 100, durable: bool = True) -> None:
+    """A batch that is durable here; another city that made it has announced it too."""
     pool.add(digest, size_bytes=size_bytes, transactions=1, author=author, now_us=0)
     if durable:
         pool.make_durable(digest)
+        if author != "1":
+            pool.announce(author, [digest], now_us=0)
 
 
 def test_a_batch_needs_two_of_four_durable_holders() -> None:
@@ -34,9 +37,12 @@ def test_others_do_not_make_up_for_this_node() -> None:
     assert not pool.is_durable(A)
 
 
-def test_the_author_of_a_batch_counts_as_a_holder() -> None:
+def test_the_author_of_a_batch_counts_only_once_it_says_that_it_is_durable() -> None:
     pool = make_pool()
-    add(pool, A, author="3")
+    pool.add(A, size_bytes=100, transactions=1, author="3", now_us=0)
+    pool.make_durable(A)
+    assert not pool.has_proposable()
+    pool.announce("3", [A], now_us=0)
     assert pool.has_proposable()
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from cityid._native import Ledger, header_hash
-from cityid.errors import StorageError
+from cityid.errors import CertificateInvalid, StorageError
 from cityid.node import store as store_module
 from cityid.node.ports import HeightRecord, PendingProposal, WriteStore
 from cityid.node.store import Store
@@ -154,6 +154,47 @@ def test_a_missing_store_is_not_made_by_opening_it(tmp_path: Path) -> None:
 def test_a_store_is_not_made_over_another(directory: Path) -> None:
     with pytest.raises(StorageError, match="has a store already"):
         Store.create(directory, NETWORK)
+    (directory / "tip").unlink()  # what is left of one is one
+    with pytest.raises(StorageError, match="has a store already"):
+        Store.create(directory, NETWORK)
+
+
+def test_a_store_without_its_marker_is_refused(directory: Path) -> None:
+    filled(directory, 2)
+    kept = (directory / "tip").read_bytes()
+    (directory / "tip").unlink()
+    with pytest.raises(StorageError, match="tip marker") as raised:
+        Store.open(directory, NETWORK)
+    assert "cityid init" not in str(raised.value)
+    (directory / "tip").write_bytes(kept)
+    Store.open(directory, NETWORK).close()
+
+
+@pytest.mark.parametrize("position", range(44))
+def test_no_flip_in_the_marker_moves_the_tip(directory: Path, position: int) -> None:
+    filled(directory, 3)
+    data = bytearray((directory / "tip").read_bytes())
+    data[4_096 + position] ^= 0x10
+    (directory / "tip").write_bytes(data)
+    store = Store.open(directory, NETWORK)
+    assert store.height == 3
+    store.close()
+
+
+def test_blocks_that_the_ledger_refuses_hurt_the_store(directory: Path) -> None:
+    filled(directory, 2)
+
+    class Refusing(ReplayedLedger):
+        def replay(self, *_: object) -> None:
+            raise CertificateInvalid("two signatures of four")
+
+    store = Store.open(directory, NETWORK)
+    with pytest.raises(StorageError, match="two signatures of four"):
+        store.replay(cast(Ledger, Refusing()))
+    cast(Any, store)._database.delete(b"s" + (2).to_bytes(8, "big"))
+    with pytest.raises(StorageError, match="do not follow from each other"):
+        replayed(store)
+    store.close()
 
 
 def test_a_database_that_fell_behind_its_marker_is_refused(directory: Path, tmp_path: Path) -> None:

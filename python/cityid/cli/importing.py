@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SigningSubmitter", "add_commands", "import_table"]
 
 SHOWN_REJECTS: Final = 5
+SHOWN_LETTERS: Final = 24
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -163,12 +164,13 @@ class SigningSubmitter:
 
 def describe_reject(reject: "Reject") -> str:
     """One rejected row in one line."""
-    from cityid.client.importing.rejects import cure
+    from cityid.client.importing.rejects import cure, name
 
-    place = f"{reject.column}={reject.value!r}" if reject.column else repr(reject.value)
+    value = reject.value if len(reject.value) <= SHOWN_LETTERS else reject.value[:SHOWN_LETTERS] + "…"
+    place = f"{reject.column}={value!r}" if reject.column else repr(value)
     return choose(
-        f"第 {reject.line} 行 {place}：{reject.reason}：{cure(reject.reason, 'zh')}",
-        f"line {reject.line}, {place}: {reject.reason}: {cure(reject.reason, 'en')}",
+        f"第 {reject.line} 行 {place}：{name(reject.reason, 'zh')}：{cure(reject.reason, 'zh')}",
+        f"line {reject.line}, {place}: {name(reject.reason, 'en')}: {cure(reject.reason, 'en')}",
     )
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ import trio
 from cityid import genesis
 from cityid._native import Genesis
 from cityid.errors import PeerUnreachable, StorageError
-from cityid.node.store import create_data
+from cityid.node import config as configs
+from cityid.node import node
 
 __all__ = ["FIRST_CITIES", "LocalNetwork", "create", "free_ports"]
 
@@ -61,23 +62,33 @@ class LocalNetwork:
         process.kill()
         process.wait()
 
+    async def wait_connected(self, city: str) -> None:
+        """Returns when the node has heard of every other one, at the latest height that they know of.
+
+        Enough to send to; it has answers to give once something is decided (`wait_ready`). Raises as `wait_ready`.
+        """
+        await self._wait(city, "/v1/status", lambda reply: _is_connected(reply, len(self.urls) - 1))
+
     async def wait_ready(self, city: str) -> None:
-        """Returns when the node answers that it is ready.
+        """Returns when the node says that it is at the tip.
 
         Raises:
             StorageError: it ended instead; the message has the end of its log.
-            PeerUnreachable: it is not ready in READY_S seconds.
+            PeerUnreachable: it is not there in READY_S seconds.
         """
+        await self._wait(city, "/health/ready", lambda reply: reply.status_code == 200)
+
+    async def _wait(self, city: str, path: str, enough: Callable[[httpx.Response], bool]) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
             with trio.move_on_after(READY_S):
                 while True:
                     if self.processes[city].poll() is not None:
                         raise StorageError(f"The node of {city} ended at once. Its log ends with: {self.log_end(city)}")
                     try:
-                        if (await http.get(f"{self.urls[city]}/health/ready")).status_code == 200:
+                        if enough(await http.get(self.urls[city] + path)):
                             return
                     except httpx.HTTPError:
-                        pass
+                        pass  # it does not listen yet
                     await trio.sleep(POLL_S)
         raise PeerUnreachable(
             f"The node of {city} is not ready after {READY_S:g} s. Its log ends with: {self.log_end(city)}"
@@ -139,8 +150,15 @@ def create(
         parameters=parameters,
     )
     for city in cities:
-        create_data(directory / city / "data", made.hash)
+        node.prepare(configs.load(directory / city / "node.toml"))
     return LocalNetwork(directory, {city: f"http://{addresses[city][1]}" for city in cities}), made
+
+
+def _is_connected(reply: httpx.Response, peers: int) -> bool:
+    if reply.status_code != 200:
+        return False
+    found = reply.json()
+    return bool(found.get("synced")) and len(found.get("peers", ())) == peers
 
 
 def free_ports(count: int) -> list[int]:

@@ -137,7 +137,8 @@ def describe(verdict: Verdict, trust: Trust) -> str:
                 "测试网络（TEST）：编码未向发码机构登记", "TEST network: its codes are not registered with the agency"
             )
         )
-    lines.extend(verdict.notes)
+    # The core says it in English only, and a person at a terminal reads it once.
+    lines.extend(note for note in verdict.notes if not (trust.test and note.startswith("TEST network")))
     return "\n".join(lines)
 
 

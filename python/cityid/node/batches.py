@@ -56,7 +56,7 @@ class Batches:
         """Admit a client's transactions; the ticket is acknowledged when they are safe."""
         if not self.pool.has_room(self._city, self._ledger.waiting()[1] + len(data)):
             bound = self._settings.max_author_bytes
-            why = f"This node's batches that wait for a block reach the bound of {bound} bytes"
+            why = f"This node's batches that wait for a block reach the limit pool_city_bytes, which is {bound}"
             self._out.add(Refused(ticket, "overloaded", f"{why}. Send again in a moment, or to another city."))
             return
         try:

@@ -58,9 +58,8 @@ class Limits:
     http_requests: int = _number(256, 1, 100_000)
     http_events: int = _number(64, 0, 10_000)
     http_resolve_codes: int = _number(1_000, 1, 1_000)
-    # The pool of waiting transactions (node/pool.py).
-    pool_bytes: int = _number(268_435_456, 1_048_576, 17_179_869_184)
-    pool_transactions: int = _number(500_000, 1_000, 10_000_000)
+    # The pool of batches without a block (node/pool.py, node/batches.py).
+    pool_city_bytes: int = _number(33_554_432, 2_097_152, 268_435_456)
     seal_transactions: int = _number(500, 1, 4_096)
 
 
@@ -122,7 +121,7 @@ def load(path: Path) -> Config:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; `cityid init` writes one") from None
+        raise InputError(f"{path} does not exist; `cityid init --network` writes one") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check its owner and mode") from error
     if len(data) > MAX_FILE_BYTES:

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 from cityid._native import Candidate, Consensus, Genesis, Ledger, header_hash, message_height, verify_certificate
-from cityid.errors import CertificateInvalid, MalformedInput, RuleViolation
+from cityid.errors import CertificateInvalid, MalformedInput
 from cityid.node import messages
 from cityid.node.batches import FETCH, SEAL, Batches
 from cityid.node.checkpoints import Checkpoints
-from cityid.node.heights import FREE_RESTREAM_ROUND, Decision, Height, Invalid, Offer, header_fields, next_height
+from cityid.node.early import Early
+from cityid.node.heights import Decision, Height, Invalid, Offer, next_height
 from cityid.node.messages import Frame, Proposal, Status
 from cityid.node.outbox import Outbox
 from cityid.node.ports import (
@@ -46,13 +47,11 @@ from cityid.node.ports import (
     TimerKey,
     Verified,
 )
+from cityid.node.proposals import HOLD, PROPOSE_EMPTY, Proposals
 from cityid.node.sync import CatchUp
 
 TICK: TimerKey = ("tick", 0, 0)
 START = "start"
-PROPOSE_EMPTY = "propose_empty"
-HOLD = "hold"
-MAX_ROUNDS_AHEAD = 10
 
 
 class Driver:
@@ -78,11 +77,12 @@ class Driver:
         self._validators = [genesis.city(member)["consensus"] for member in genesis.cities]
         parameters = genesis.parameters()
         self._heartbeat_ms = parameters["heartbeat_ms"]
-        self._max_block_bytes = parameters["max_block_bytes"]
-        self._max_block_batches = min(parameters["max_block_batches"], messages.MAX_DIGESTS)
         self._out = Outbox()
         peers = [member for member in self._cities if member != city]
         self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
+        self.proposals = Proposals(
+            ledger, self._out, self.batches, city=city, cities=self._cities, parameters=parameters, settings=settings
+        )
         self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
         self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
         self.engine = Consensus(
@@ -99,10 +99,14 @@ class Driver:
         self._tip_time_ms = ledger.time_ms
         self._tip_value = ledger.log_root
         self._started_us = -settings.block_interval_ms * 1_000
-        self._early: dict[tuple[int, str], list[bytes]] = {}  # consensus messages by height and sender
-        self._early_proposals: dict[str, Proposal] = {}
+        self._early = Early(max_messages=settings.max_early_messages // len(self._cities))
         self._start_due_us: int | None = None
         self._now = Now(0, 0)
+
+    @property
+    def is_informed(self) -> bool:
+        """Whether f + 1 cities have said since the start how far they are: before that, this node may be far behind."""
+        return self.sync.is_informed
 
     @property
     def is_synced(self) -> bool:
@@ -160,7 +164,12 @@ class Driver:
             )
         elif recovered.vote_height == self._height.number and recovered.vote_entries:
             self._height.running = True
-            self._obey(self.engine.recover(self._height.number, self._validators, recovered.vote_entries))
+            try:
+                effects = self.engine.recover(self._height.number, self._validators, recovered.vote_entries)
+            except MalformedInput as error:
+                self._halt(f"the vote log of height {self._height.number} cannot be replayed: {error}")
+                return
+            self._obey(effects)
 
     def _on_frames(self, frames: Sequence[Frame]) -> None:
         inbox: list[bytes] = []
@@ -181,9 +190,7 @@ class Driver:
         if height == self._height.number and self._height.running:
             inbox.append(payload)
         elif self._height.number <= height <= self._height.number + 1:
-            early = self._early.setdefault((height, peer), [])
-            if len(early) < self.settings.max_early_messages // len(self._cities):
-                early.append(payload)
+            self._early.keep_message(height, peer, payload)
 
     def _on_frame(self, frame: Frame) -> None:
         peer, payload = frame.peer, frame.payload
@@ -214,24 +221,10 @@ class Driver:
                 raise MalformedInput(f"A peer's frame has the unknown kind {other}; its software is newer or broken.")
 
     def _on_proposal(self, peer: str, proposal: Proposal) -> None:
-        height = self._height
-        if proposal.height == height.number + 1:
-            self._early_proposals[peer] = proposal
-            return
-        if proposal.height != height.number or (proposal.round, peer) in height.offers:
-            return
-        proposer = (proposal.height + proposal.round) % len(self._cities)  # P35
-        if peer != self._cities[proposer] and proposal.round < FREE_RESTREAM_ROUND:
-            return
-        if proposal.round > max(0, height.round) + MAX_ROUNDS_AHEAD:
-            return
-        if (body := height.add_body(proposal.header, proposal.digests)) is None:
-            self._out.log(
-                "warning", "proposal_dropped", peer=peer, height=proposal.height, why="digests or height differ"
-            )
-            return
-        height.offers[proposal.round, peer] = Offer(proposal.round, proposal.valid_round, proposer, peer, body.value)
-        self._keep(body)
+        if proposal.height == self._height.number:
+            self.proposals.receive(self._height, peer, proposal)
+        elif proposal.height == self._height.number + 1:
+            self._early.keep_proposal(peer, proposal)
 
     def _on_timer(self, key: TimerKey) -> None:
         name, height, round_ = key
@@ -300,7 +293,7 @@ class Driver:
                     height.wish = (round_, self._now.monotonic_us)
                 case ("restream", _, round_, valid_round, value):
                     if (body := height.bodies.get(value)) is not None:
-                        self._send_proposal(body, round_, valid_round)
+                        self.proposals.send(body, round_, valid_round)
                 case ("decide", _, _, value, certificate):
                     height.decision = Decision(value, certificate)
                 case ("finalize", _, certificate, evidence):
@@ -325,7 +318,7 @@ class Driver:
         decision.certificate = certificate
         decision.final = True
         if evidence:
-            decision.evidence = tuple(repr(pair).encode() for pair in evidence)
+            decision.evidence = tuple(message for _, first, second in evidence for message in (first, second))
             self._out.log("error", "equivocation", height=self._height.number, messages=len(decision.evidence))
 
     def _cancel(self, kind: str, round_: int) -> None:
@@ -350,9 +343,11 @@ class Driver:
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
             interval_us = self.settings.block_interval_ms * 1_000
+            if height.number == 1 and self.sync.heard_from >= len(self._cities) * 2 // 3:
+                due_us = now_us  # a quorum is there: the first answers need not wait for a heartbeat
             if self.batches.pool.has_proposable():
                 due_us = min(due_us, self._started_us + interval_us)
-            if bool(height.offers) or any(at == height.number for at, _ in self._early):
+            if bool(height.offers) or self._early.has(height.number):
                 due_us = min(due_us, self._started_us + interval_us // 2)  # others are there: join them
             if due_us > now_us:
                 if self._start_due_us is None or due_us < self._start_due_us:
@@ -362,8 +357,7 @@ class Driver:
         self._started_us = now_us
         height.running = True
         self._obey(self.engine.start_height(height.number, self._validators))
-        early = [message for (at, _), found in sorted(self._early.items()) if at == height.number for message in found]
-        self._early = {key: found for key, found in self._early.items() if key[0] > height.number}
+        early = self._early.take_messages(height.number)
         if early:
             self._obey(self.engine.receive(early))
         return True
@@ -374,28 +368,11 @@ class Driver:
         if height.wish is None or height.decision is not None or self.sync.credible_height() >= height.number:
             return False
         round_, since_us = height.wish
-        pool = self.batches.pool
-        digests = pool.proposable(max_bytes=self._max_block_bytes, max_batches=self._max_block_batches)
-        if self.batches.tidy(digests, height.number, self._now):
-            return True
-        time_ms = max(self._tip_time_ms + 1, self._now.wall_ms)
-        waited_us = self._now.monotonic_us - since_us
-        patience_us = self.settings.empty_wait_ms * 1_000
-        if not digests and time_ms < self._tip_time_ms + self._heartbeat_ms and waited_us < patience_us:
-            if (PROPOSE_EMPTY, round_) not in height.timers:
-                height.timers.add((PROPOSE_EMPTY, round_))
-                self._out.timer((PROPOSE_EMPTY, height.number, round_), after_us=patience_us - waited_us)
+        body = self.proposals.build(height, round_, since_us=since_us, tip_time_ms=self._tip_time_ms, now=self._now)
+        if body is None:
             return False
-        height.wish = None
-        try:
-            candidate = self.ledger.execute(height.number, time_ms, self.city, b"".join(digests))
-        except RuleViolation as error:  # another city's turn comes; this one's users should not wait for the bug
-            self._out.log("error", "proposal_failed", height=height.number, round=round_, why=str(error))
-            return False
-        body = PendingProposal(height.number, candidate.value, candidate.header, b"".join(digests))
-        height.bodies[body.value] = body
-        height.verdicts[body.value] = candidate
-        self._send_proposal(body, round_, -1)
+        # Nothing signed is in it, so the others may begin with it while it is being written here.
+        self.proposals.send(body, round_, -1)
         self._out.write(lambda: self._own_is_durable(height, body, round_), proposals=(body,))
         return True
 
@@ -404,69 +381,28 @@ class Driver:
         if height is self._height and height.decision is None and height.round == round_:
             self._obey(self.engine.propose(height.number, round_, body.value))
 
-    def _send_proposal(self, body: PendingProposal, round_: int, valid_round: int) -> None:
-        proposal = Proposal(body.height, round_, valid_round, body.header, body.digests)
-        self._out.send(None, messages.PROPOSAL, messages.encode_proposal(proposal), urgent=True)
-
-    def _keep(self, body: PendingProposal) -> None:
-        """Make a body durable, once."""
-        height = self._height
-        if body.value not in height.durable:
-            self._out.write(lambda: height.durable.add(body.value), proposals=(body,))
-
     def _consider(self) -> bool:
         """Execute an offered body and tell the engine."""
         height = self._height
         if not height.running or height.decision is not None:
             return False
-        offers = sorted(height.offers.values(), key=lambda offer: (offer.round, offer.sender))
-        if height.sync_offer is not None:
-            offers.insert(0, height.sync_offer)
-        for offer in offers:
-            body = height.bodies[offer.value]
-            is_sync = offer is height.sync_offer
-            if (
-                offer.given
-                or not (is_sync or offer.value in height.durable)
-                or not self._has_batches(body, offer.sender)
-            ):
-                continue
-            if not is_sync and self._is_early(body, offer.round):
-                continue
-            offer.given = True
-            verdict = height.judge(self.ledger, body)
-            if isinstance(verdict, Invalid):
-                if is_sync:
-                    self._halt(f"the decided block of height {height.number} is invalid here: {verdict.reason}")
-                    return False
-                self._out.log(
-                    "warning", "proposal_invalid", height=height.number, round=offer.round, why=verdict.reason
-                )
-            valid = not isinstance(verdict, Invalid)
-            self._obey(
-                self.engine.proposed_value(
-                    height.number, offer.round, offer.valid_round, offer.proposer, offer.value, valid, is_sync
-                )
+        if (offer := self.proposals.next_ready(height, self._now)) is None:
+            return False
+        offer.given = True
+        is_sync = offer is height.sync_offer
+        verdict = height.judge(self.ledger, height.bodies[offer.value])
+        if isinstance(verdict, Invalid):
+            if is_sync:
+                self._halt(f"the decided block of height {height.number} is invalid here: {verdict.reason}")
+                return False
+            self._out.log("warning", "proposal_invalid", height=height.number, round=offer.round, why=verdict.reason)
+        valid = not isinstance(verdict, Invalid)
+        self._obey(
+            self.engine.proposed_value(
+                height.number, offer.round, offer.valid_round, offer.proposer, offer.value, valid, is_sync
             )
-            return True
-        return False
-
-    def _is_early(self, body: PendingProposal, round_: int) -> bool:
-        """Whether the header is from the future; then it is looked at again when its time has come (P34)."""
-        ahead_ms = int(header_fields(body.header)["time_ms"]) - self._now.wall_ms - self.settings.clock_drift_ms
-        if ahead_ms > 0 and (HOLD, round_) not in self._height.timers:
-            self._height.timers.add((HOLD, round_))
-            self._out.timer((HOLD, body.height, round_), after_us=ahead_ms * 1_000)
-        return ahead_ms > 0
-
-    def _has_batches(self, body: PendingProposal, sender: str) -> bool:
-        """Whether every batch is durable here; asks for those that are not."""
-        digests = messages.decode_digests(body.digests)
-        lacking = [digest for digest in digests if not self.batches.pool.is_durable(digest)]
-        if lacking:
-            unseen = [digest for digest in lacking if digest not in self.batches.pool]
-            self.batches.need(sender, unseen, self._now)
-        return not lacking
+        )
+        return True
 
     def _catch_up(self) -> bool:
         """Ask for blocks, and put the next one through the engine by its certificate."""
@@ -511,7 +447,7 @@ class Driver:
             return False
         if (body := height.bodies.get(decision.value)) is None:
             return False  # it comes with the block, from a city that has it
-        if not self._has_batches(body, self.city):
+        if not self.proposals.has_batches(body, self.city, self._now):
             return False
         verdict = height.judge(self.ledger, body)
         if isinstance(verdict, Invalid):
@@ -540,14 +476,13 @@ class Driver:
         self._tip_time_ms = self.ledger.time_ms
         self._tip_value = self.ledger.log_root
         self._height = next_height(self.ledger)
-        self._early = {key: found for key, found in self._early.items() if key[0] >= self._height.number}
+        self._early.forget_below(self._height.number)
         self.sync.on_progress()
         cosignature = self.checkpoints.sign(done.height, self.ledger.log_root, time_ms=done.time_ms)
         self._out.send(None, messages.COSIGNATURE, messages.encode_cosignature(cosignature), urgent=True)
         self._out.add(done)
-        early, self._early_proposals = self._early_proposals, {}
-        for peer, proposal in sorted(early.items()):
-            self._on_proposal(peer, proposal)
+        for peer, proposal in self._early.take_proposals(self._height.number):
+            self.proposals.receive(self._height, peer, proposal)
 
     def _halt(self, reason: str) -> None:
         self.halted = reason

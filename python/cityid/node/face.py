@@ -96,9 +96,7 @@ class Face:
 
     def _on_committed(self, committed: Committed) -> None:
         self._totals["blocks_total"] += 1
-        self._totals["transactions_total"] += committed.transactions
-        self._totals["committed_total"] += committed.committed
-        self._totals["rejected_total"] += committed.rejected
+        self._totals["block_transactions_total"] += committed.transactions
         done, self._committed = self._committed, trio.Event()
         done.set()
         for subscriber in list(self._subscribers):
@@ -171,7 +169,7 @@ class Face:
             "state_root": ledger.state_root.hex(),
             "log_root": ledger.log_root.hex(),
             "records": str(ledger.records),
-            "synced": self._driver.is_synced,
+            "synced": self._driver.is_informed and self._driver.is_synced,
             "ready": self.ready(),
             "halted": self._driver.halted,
             "peers": sorted(self._connected()),
@@ -204,10 +202,11 @@ class Face:
         return self._driver.halted is None
 
     def ready(self) -> bool:
-        """At the tip, as far as other cities say, and the tip is fresh."""
+        """At the tip, as far as enough other cities have said, and the tip is fresh."""
         age_ms = time.time_ns() // 1_000_000 - self.ledger.time_ms
         fresh = age_ms <= STALE_HEARTBEATS * self._parameters["heartbeat_ms"]
-        return self.healthy() and self.ledger.height > 0 and self._driver.is_synced and fresh
+        driver = self._driver
+        return self.healthy() and self.ledger.height > 0 and driver.is_informed and driver.is_synced and fresh
 
     def subscribe(self) -> trio.MemoryReceiveChannel[int]:
         """Heights as they are committed."""

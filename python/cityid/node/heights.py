@@ -14,8 +14,6 @@ from cityid.node.log_edge import right_edge, value_after
 from cityid.node.messages import decode_digests
 from cityid.node.ports import PendingProposal
 
-FREE_RESTREAM_ROUND = 10  # from this round on the engine lets every city that locked a value send its body again
-
 
 @dataclass(slots=True)
 class Offer:

@@ -19,6 +19,7 @@ import trio
 
 from cityid._native import Ledger
 from cityid.errors import StorageError
+from cityid.node import telemetry
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
 from cityid.node.ports import (
@@ -71,22 +72,6 @@ class Sender(Protocol):
         """Queue a frame for every city."""
 
 
-class Logger(Protocol):
-    """Where events of the log go."""
-
-    def debug(self, event: str, /, **fields: object) -> None:
-        """For whoever looks for a fault."""
-
-    def info(self, event: str, /, **fields: object) -> None:
-        """Something happened."""
-
-    def warning(self, event: str, /, **fields: object) -> None:
-        """Something that should not happen often."""
-
-    def error(self, event: str, /, **fields: object) -> None:
-        """Somebody has to look."""
-
-
 class Host:
     """Runs one driver. `tell` gets what concerns clients; it must not block."""
 
@@ -98,7 +83,7 @@ class Host:
         store: Store,
         votes: VoteLog,
         peers: Sender,
-        log: Logger,
+        log: telemetry.Log,
         tell: Callable[[Outcome], None],
     ) -> None:
         self._driver = driver
@@ -216,8 +201,7 @@ class Host:
             case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
                 self._tell(effect)
             case Log(level, event, fields):
-                write = {"debug": self._log.debug, "info": self._log.info, "warning": self._log.warning}
-                write.get(level, self._log.error)(event, **fields)
+                self._log.limited(level, event, **fields)
             case _:
                 assert_never(effect)
 

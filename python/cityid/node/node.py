@@ -184,4 +184,5 @@ def _settings(config: Config) -> Settings:
         block_interval_ms=timeouts.block_ms,
         seal_after_ms=timeouts.seal_ms,
         seal_at_transactions=limits.seal_transactions,
+        max_author_bytes=limits.pool_city_bytes,
     )

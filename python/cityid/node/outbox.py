@@ -6,6 +6,7 @@ durable (P37). What follows from a write to the store happens when that write is
 
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 from cityid.node.messages import CONSENSUS
 from cityid.node.ports import (
@@ -43,7 +44,7 @@ class Outbox:
         """A frame that follows from no vote."""
         self._effects.append(Send(peer, kind, payload, urgent))
 
-    def log(self, level: str, event: str, **fields: object) -> None:
+    def log(self, level: Literal["debug", "info", "warning", "error"], event: str, **fields: object) -> None:
         """An event for the log."""
         self._effects.append(Log(level, event, fields))
 

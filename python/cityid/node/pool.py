@@ -89,8 +89,7 @@ class Pool:
         entry = Entry(size_bytes, transactions, author, now_us)
         self._entries[digest] = entry
         self._bytes_of[author] = self._bytes_of.get(author, 0) + size_bytes
-        if author != self._city:
-            entry.holders.add(author)
+        # Whoever sent it is a holder only once it says so: it sends a batch while it still makes it durable.
         if (heard := self._heard.pop(digest, None)) is not None:
             entry.holders.update(heard.holders)
 

@@ -11,7 +11,7 @@ makes as many waiting writes of a lane durable at once as it likes: that is the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from cityid.node.messages import Frame
 
@@ -232,7 +232,7 @@ class Committed:
 class Log:
     """One event for the log."""
 
-    level: str  # debug, info, warning, error
+    level: Literal["debug", "info", "warning", "error"]
     event: str
     fields: dict[str, object] = field(default_factory=dict)
 

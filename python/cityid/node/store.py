@@ -17,17 +17,18 @@ hash; `f` → format of the store.
 
 import fcntl
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rocksdict import AccessType, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
 
 from cityid._native import Ledger, header_hash
-from cityid.errors import StorageError
+from cityid.errors import StorageError, VerificationError
 from cityid.node.messages import DIGEST_BYTES
 from cityid.node.ports import PendingProposal, Recovered, WriteStore
 from cityid.node.wal import VoteLog
@@ -37,6 +38,8 @@ RECENT_HEIGHTS = 64  # whose batches are remembered as gone
 RESERVE_BYTES = 16 * 1024 * 1024
 FORMAT = b"1"
 VOTE_LOG = "votes"
+ANEW = "put the file back as it was, or start this city anew from its peers with a new consensus key"
+"""The cure for a store that lost something: an older copy is none, it would forget votes."""
 
 _HEIGHT = struct.Struct(">Q")
 _LENGTH = struct.Struct(">I")
@@ -66,7 +69,7 @@ class Store:
         """Make an empty store for this network; refuses a folder that has one."""
         with _storage_errors(directory, "cannot be made"):
             directory.mkdir(parents=True, exist_ok=True)
-            if (directory / "tip").exists():
+            if (directory / "tip").exists() or (directory / "db").exists():
                 raise StorageError(
                     f"{directory} has a store already. Name another folder, or move this one away first."
                 )
@@ -89,31 +92,49 @@ class Store:
     def open(cls, directory: Path, genesis_hash: bytes) -> "Store":
         """Open a store for this network, after comparing it with its tip marker."""
         if not (directory / "tip").exists():
-            raise StorageError(f"{directory} holds no store. Make one with `cityid init`, or correct the data folder.")
-        lock = _lock(directory)
-        try:
+            if (directory / "db").exists():
+                raise _lost(
+                    directory, "its tip marker, the file `tip`, is not there, so nobody knows where it must end"
+                )
+            raise StorageError(
+                f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only "
+                "a city that has never voted makes a new one, with `cityid init --network`."
+            )
+        with ExitStack() as stack:
+            lock = _lock(directory)
+            stack.callback(os.close, lock)
             with _storage_errors(directory, "cannot be opened"):
                 marker = os.open(directory / "tip", os.O_RDWR)
+                stack.callback(os.close, marker)
                 _compare(directory, marker, genesis_hash)
                 database = Rdict(str(directory / "db"), _options(create=False))
-        except BaseException:
-            os.close(lock)
-            raise
+            stack.pop_all()  # they are the store's from here on
         store = cls(directory, database, marker, lock)
         store.height = store._tip()
         return store
 
     def close(self) -> None:
-        """Close files and release the lock."""
+        """Close files and release the lock; raises on a disk that does not take what RocksDB has left to write."""
         self._failed = "it is closed"
-        self._database.close()
-        os.close(self._marker)
-        os.close(self._lock)
+        try:
+            with _storage_errors(self._directory, "cannot be closed"):
+                self._database.close()
+        finally:
+            os.close(self._marker)
+            os.close(self._lock)
 
     # ------------------------------------------------------------ recovery
 
     def replay(self, ledger: Ledger) -> None:
         """Rebuild the ledger from every stored height, in chunks of bounded size; roots are compared."""
+        try:
+            self._replay(ledger)
+        except (ValueError, VerificationError, struct.error) as error:  # every InputError is a ValueError
+            raise self._lost(f"its blocks do not follow from each other: {error}") from error
+        if ledger.height != self.height:
+            raise self._lost(f"its tip says height {self.height}, but blocks end at {ledger.height}")
+
+    def _replay(self, ledger: Ledger) -> None:
         headers: list[bytes] = []
         changes: list[bytes] = []
         receipts: list[bytes] = []
@@ -135,8 +156,6 @@ class Store:
                 headers, changes, receipts, size_bytes = [], [], [], 0
         if headers:
             ledger.replay(headers, changes, receipts, certificate)
-        if ledger.height != self.height:
-            raise self._lost(f"its tip says height {self.height}, but blocks end at {ledger.height}")
 
     def pending(self) -> Recovered:
         """Batches without a block, proposals of the height above the tip, and the batches of the last blocks."""
@@ -205,8 +224,8 @@ class Store:
             self.height = tip[0]
 
     def _mark(self, height: int, hash_: bytes) -> None:
-        checksum = zlib.crc32(hash_, height & 0xFFFF_FFFF)
-        os.pwrite(self._marker, _TIP.pack(height, hash_, checksum), (height % 2) * _SLOT_BYTES)
+        slot = _TIP.pack(height, hash_, _tip_checksum(height, hash_))
+        os.pwrite(self._marker, slot, (height % 2) * _SLOT_BYTES)
         os.fdatasync(self._marker)
 
     # ------------------------------------------------------------ reading
@@ -250,10 +269,15 @@ class Store:
 
 
 def create_data(directory: Path, genesis_hash: bytes) -> None:
-    """Make the data folder of a new city: an empty store and an empty vote log. Only `init` does this."""
-    Store.create(directory, genesis_hash)
-    VoteLog.create(directory / VOTE_LOG)
-    sync_folder(directory)
+    """Make the data folder of a new city, with an empty store and an empty vote log: whole, or not at all."""
+    with _storage_errors(directory, "cannot be made"):
+        building = directory.with_name(directory.name + ".new")
+        shutil.rmtree(building, ignore_errors=True)
+        Store.create(building, genesis_hash)
+        VoteLog.create(building / VOTE_LOG)
+        sync_folder(building)
+        building.rename(directory)
+        sync_folder(directory.parent)
 
 
 def sync_folder(directory: Path) -> None:
@@ -313,9 +337,13 @@ def _read_marker(marker: int) -> tuple[int, bytes]:
     best = 0, b""
     for offset in (0, _SLOT_BYTES):
         height, hash_, checksum = _TIP.unpack(os.pread(marker, _TIP.size, offset))
-        if height > best[0] and zlib.crc32(hash_, height & 0xFFFF_FFFF) == checksum:
+        if height > best[0] and _tip_checksum(height, hash_) == checksum:
             best = height, hash_
     return best
+
+
+def _tip_checksum(height: int, hash_: bytes) -> int:
+    return zlib.crc32(_HEIGHT.pack(height) + hash_)
 
 
 def _reserve(path: Path) -> None:
@@ -329,8 +357,7 @@ def _reserve(path: Path) -> None:
 
 def _lost(directory: Path, what: str) -> StorageError:
     return StorageError(
-        f"The store {directory} lost what it had acknowledged: {what}. Do not vote on it. Restore a backup, or start "
-        "this city anew from its peers with a new consensus key."
+        f"The store {directory} lost what it had acknowledged: {what}. Do not vote on it. Check the disk. Then {ANEW}."
     )
 
 
@@ -362,10 +389,11 @@ def _storage_errors(directory: Path, what: str) -> Iterator[Any]:
         raise
     except Exception as error:
         text = str(error)
-        full = "No space left" in text or "No space" in text
-        advice = (
-            f"Free some space (deleting {directory / 'reserve'} gives back {RESERVE_BYTES // 2**20} MB)"
-            if full
-            else "Check the disk and the permissions of the folder"
-        )
-        raise StorageError(f"The store {directory} {what}: {text}. {advice}, then restart.") from error
+        if "No space" in text:
+            reserve = f"deleting {directory / 'reserve'} gives back {RESERVE_BYTES // 2**20} MB"
+            advice = f"Free some space ({reserve}), then restart"
+        elif "orrupt" in text:
+            advice = f"The disk gave back other bytes than were written: check it. Then {ANEW}"
+        else:
+            advice = "Check the disk and the permissions of the folder, then restart"
+        raise StorageError(f"The store {directory} {what}: {text.rstrip('.')}. {advice}.") from error

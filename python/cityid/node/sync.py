@@ -54,6 +54,16 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
+    @property
+    def heard_from(self) -> int:
+        """How many cities said how far they are."""
+        return len(self._statuses)
+
+    @property
+    def is_informed(self) -> bool:
+        """Whether so many cities said how far they are that one of them is honest."""
+        return len(self._statuses) > self._tolerated
+
     def credible_height(self) -> int:
         """A height that at least one honest city has reached: f + 1 cities claim it."""
         heights = sorted((status.height for status in self._statuses.values()), reverse=True)

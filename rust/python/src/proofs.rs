@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// SHA-256 of many messages: one buffer with u32 little-endian offsets (n + 1 of them), or a list of bytes. 32 bytes each.
+/// SHA-256 of many messages: one buffer with u32 offsets in native byte order (n + 1 of them), or a list of bytes. 32 bytes each.
 #[pyfunction]
 #[pyo3(signature = (data, offsets=None))]
 pub fn sha256_many<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, offsets: Option<Bytes>) -> PyResult<Bound<'py, PyBytes>> {

@@ -62,6 +62,8 @@ class OneHand:
         signatures = b"".join(signer.sign(message) for signer in self._signers[:3])
         certificate = place + candidate.value + (4).to_bytes(2, "big") + b"\xe0" + signatures
         self.ledger.commit(candidate, certificate)
+        path = self.ledger.inclusion(height, height + 1)
+        self.newest = {"header": candidate.header.hex(), "log_path": path.hex(), "certificate": certificate.hex()}
 
     def stall(self) -> None:
         """Answers from the present height from now on, whatever is decided."""
@@ -85,6 +87,8 @@ class OneHand:
                 return self._json(
                     {"city": "130100", "height": str(self.ledger.height), "parameters": self.genesis.parameters()}
                 )
+            if path == "/v1/trust":
+                return self._json({"newest": self.newest, "trust": json.loads(self.trust.to_json())})
             if path == "/v1/transactions":
                 return self._transactions(body)
             if path == "/v1/resolve":
@@ -126,6 +130,7 @@ class OneHand:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65_536  # one segment a reply: no delayed acknowledgements
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)

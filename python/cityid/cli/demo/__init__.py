@@ -7,7 +7,7 @@ network, `tamper` is the forger, `lamps` makes the register, `lines` holds the w
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -17,8 +17,6 @@ from cityid.cli.output import leaf_error, say
 from cityid.errors import InputError
 
 __all__ = ["add_commands", "demo"]
-
-MARK: Final = ".cityid-demo"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -59,11 +57,13 @@ def demo(
         say("cityid: interrupted")
         raise typer.Exit(130)
     if as_json:
-        print(json.dumps({"directory": str(directory), "facts": narrator.facts}, ensure_ascii=False))
+        print(json.dumps({"directory": str(directory), "facts": narrator.facts}, ensure_ascii=False, default=str))
 
 
 def _clear(directory: Path) -> None:
     """Makes room: removes what an earlier demo left there, and nothing else."""
+    from cityid.cli.demo.stage import MARK
+
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARK).exists():
             raise InputError(f"{directory} is not empty and no demo made it. Next: name another directory with --dir")

@@ -11,8 +11,8 @@ __all__ = ["LINES", "Narrator"]
 
 LINES: Final[Mapping[str, tuple[str, str]]] = {
     "ready": (
-        "四个节点就绪：{cities}，各为独立进程，{seconds:.1f} 秒",
-        "four nodes are ready: {cities}, each its own process, in {seconds:.1f} s",
+        "四个节点就绪：{cities}，四个独立进程，{seconds:.1f} 秒",
+        "four nodes are ready: {cities}: four processes, {seconds:.1f} s",
     ),
     "words": (
         "创世文件的六个词：{words}（测试网络 TEST）",
@@ -23,87 +23,76 @@ LINES: Final[Mapping[str, tuple[str, str]]] = {
         "Shijiazhuang admits two offices: {office} (lighting) and {other} (parking), at height {height}",
     ),
     "ranges": (
-        "两家同时经石家庄与北京申请号段：{office} 得 {first}，{other} 得 {second}，互不重叠",
-        "both ask for codes at once, through Shijiazhuang and Beijing: {office} gets {first}, {other} gets {second}",
+        "两家同时申请号段（分别经石家庄与北京）：{office} 得 {first}，{other} 得 {second}",
+        "both ask for codes at once, in two cities: {office} gets {first}, {other} gets {second}",
     ),
     "imported": (
-        "lamps.csv（合成数据，种子 {seed}）共 {read} 行：登记 {imported}，拒绝 {rejected}，{seconds:.1f} 秒；"
-        "再导入一次：新登记 {again}",
+        "lamps.csv（合成数据，种子 {seed}）{read} 行：登记 {imported}，拒绝 {rejected}，{seconds:.1f} 秒；"
+        "再来一次：新登记 {again}",
         "lamps.csv (synthetic, seed {seed}), {read} rows: {imported} registered, {rejected} rejected, {seconds:.1f} s; "
         "run again: {again} new",
     ),
-    "rejected": ("  拒绝：{reject}", "  rejected: {reject}"),
+    "rejected": (
+        "拒绝的行及原因（改法见 {file}）：{rejects}",
+        "bad rows, line and reason (cures in {file}): {rejects}",
+    ),
     "code": ("一盏灯的编码：{code}", "one lamp's code: {code}"),
     "resolved": (
-        "断开深圳与石家庄的线路，深圳仍从本机内存解析：{status}，{ms:.1f} 毫秒（含验证），发往石家庄 {bytes} 字节",
-        "the cable Shenzhen-Shijiazhuang is cut, and Shenzhen resolves it from its own memory: {status}, {ms:.1f} ms "
-        "with verification, {bytes} bytes to Shijiazhuang",
+        "断开深圳与石家庄的线路，深圳从本机内存解析：{status}，{ms:.1f} 毫秒，发往石家庄 {bytes} 字节",
+        "Shenzhen resolves it from its own memory, its cable to Shijiazhuang cut: {status}, {ms:.1f} ms, "
+        "{bytes} bytes to Shijiazhuang",
     ),
     "saved": (
-        "答复存为 {file}（{bytes} 字节）；后面的验证进程没有网络：{how}，连节点都连不上",
-        "the answer is saved as {file} ({bytes} bytes); the next processes have no network: {how}, "
-        "no node can be reached",
+        "答复存为 {file}（{bytes} 字节）；此后的验证进程没有网络（{how}），已试：连不上任何节点",
+        "the answer is saved: {file}, {bytes} bytes; the next processes have no network ({how}), tried",
     ),
     "verified": (
         "新进程只凭创世文件验证：{verdict}，{of} 城中 {count} 城签名，{age:.0f} 秒前",
         "a new process with the genesis file alone: {verdict}, {count} of {of} cities, {age:.0f} s old",
     ),
     "record_changed": (
-        "记录改一个比特：拒绝，步骤 {step}：{detail}",
-        "one byte of the record changed: refused at {step}: {detail}",
+        "记录改动一个字节：拒绝于{step}：{why}",
+        "one byte of the record changed: refused at {step}: {why}",
     ),
     "proof_changed": (
-        "证明改一个比特：拒绝，步骤 {step}：{detail}",
-        "one byte of the proof changed: refused at {step}: {detail}",
+        "证明改动一个字节：拒绝于{step}：{why}",
+        "one byte of the proof changed: refused at {step}: {why}",
     ),
-    "signatures_removed": (
-        "去掉签名：拒绝，步骤 {step}：{detail}",
-        "signatures removed: refused at {step}: {detail}",
-    ),
-    "not_registered": (
-        "格式正确但无人登记的 {code}：{verdict}",
-        "well-formed, but nobody issued {code}: {verdict}",
-    ),
+    "signatures_removed": ("去掉签名：拒绝于{step}：{why}", "signatures removed: refused at {step}: {why}"),
+    "not_registered": ("格式正确但无人登记的 {code}：{verdict}", "well-formed, issued by nobody: {code}: {verdict}"),
     "mismatch": (
-        "把这盏灯的流水号写在另一家机构名下 {code}：{verdict}",
-        "the lamp's serial under the other office, {code}: {verdict}",
+        "同一流水号写在另一家机构名下 {code}：{verdict}",
+        "the lamp's serial under the other office: {code}: {verdict}",
     ),
     "stalled": (
-        "断开杭州的全部线路，其余三城在高度 {height} 登记新编码；问杭州并要求高度不低于 {height}："
-        "{verdict}（它还停在 {behind}）",
-        "Hangzhou's cables are cut and a fresh code commits at height {height}; Hangzhou, asked with "
-        "min_height {height}: {verdict} (it stands at {behind})",
+        "断开杭州，其余三城在高度 {height} 登记新编码；问杭州（要求高度 ≥ {height}，它停在 {behind}）：{verdict}",
+        "Hangzhou is cut off while a fresh code commits at {height}; asked with min_height {height} it says, "
+        "at {behind}: {verdict}",
     ),
     "killed": (
         "杭州接回并追上；kill -9 北京：其余三城继续提交 {count} 笔，高度 {before} → {after}",
-        "Hangzhou is joined again and catches up; kill -9 Beijing: 3 of 4 commit {count} more, "
-        "height {before} to {after}",
+        "Hangzhou is back; kill -9 Beijing: 3 of 4 go on and commit {count} more, height {before} to {after}",
     ),
     "restarted": (
-        "北京重启 {seconds:.1f} 秒后到达高度 {height}，状态根与深圳相同：{root}",
-        "Beijing restarts and is at height {height} after {seconds:.1f} s, with Shenzhen's root {root}",
+        "北京重启，{seconds:.1f} 秒后到达高度 {height}，状态根与深圳相同：{root}",
+        "Beijing restarts: at height {height} after {seconds:.1f} s, with Shenzhen's root {root}",
     ),
     "latency": (
-        "提交延迟（单笔，{count} 笔）p50 {p50:.0f} / p99 {p99:.0f} 毫秒；突发 {burst} 笔：{rate:.0f} 笔/秒",
-        "commit latency (one at a time, {count}) p50 {p50:.0f} / p99 {p99:.0f} ms; "
+        "提交延迟（逐笔 {count} 笔）p50 {p50:.0f} / p99 {p99:.0f} 毫秒；突发 {burst} 笔：每秒 {rate:.0f} 笔",
+        "commit latency ({count}, one by one) p50 {p50:.0f} / p99 {p99:.0f} ms; "
         "a burst of {burst}: {rate:.0f} transactions/s",
     ),
     "resolve_time": (
-        "解析（HTTP，不含证明）p50 {plain:.1f} 毫秒；答复验证 {verify:.2f} 毫秒；答复 {bytes} 字节；"
-        "本机 {cores} 核跑全部四城",
-        "resolve over HTTP p50 {plain:.1f} ms; verifying an answer {verify:.2f} ms; answer {bytes} bytes; "
-        "all four cities on {cores} cores",
+        "解析（HTTP）p50 {plain:.1f} 毫秒；验证一份答复 {verify:.2f} 毫秒；答复 {bytes} 字节；四城共用 {cores} 核",
+        "resolve (HTTP) p50 {plain:.1f} ms; verify {verify:.2f} ms; answer {bytes} bytes; four cities on {cores} cores",
     ),
-    "keep": (
-        "继续运行：cityid up --dir {directory}",
-        "keep it running: cityid up --dir {directory}",
-    ),
+    "keep": ("继续运行：cityid up --dir {directory}", "keep it running: cityid up --dir {directory}"),
     "yourself": (
         "自己验证：cityid verify {file} --trust {genesis} --max-age any",
         "verify it yourself: cityid verify {file} --trust {genesis} --max-age any",
     ),
     "kernel": ("内核的空网络命名空间", "an empty network namespace"),
-    "hook": ("进程内拒绝一切套接字", "every socket refused inside the process"),
+    "hook": ("进程内拒绝一切套接字", "sockets refused in the process"),
 }
 RED: Final = "\x1b[31m"
 PLAIN: Final = "\x1b[0m"

@@ -41,15 +41,16 @@ class Relay:
         await trio.serve_listeners(self._carry, listeners)
 
     async def _carry(self, near: trio.SocketStream) -> None:
-        if not self._whole:
-            return
         with trio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
-                far = await trio.open_tcp_stream("127.0.0.1", self._target)
-                async with near, far, trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pump, near, far, scope)
-                    nursery.start_soon(self._pump, far, near, scope)
+                async with near:
+                    if not self._whole:
+                        return
+                    far = await trio.open_tcp_stream("127.0.0.1", self._target)
+                    async with far, trio.open_nursery() as nursery:
+                        nursery.start_soon(self._pump, near, far, scope)
+                        nursery.start_soon(self._pump, far, near, scope)
             except OSError:
                 pass  # the node behind is not there; the one in front tries again
             finally:

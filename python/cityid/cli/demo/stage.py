@@ -20,9 +20,11 @@ from cityid.cli.local import FIRST_CITIES, LocalNetwork, create, free_ports
 from cityid.client import Client
 from cityid.keys import Signer
 
-__all__ = ["BEIJING", "HANGZHOU", "SHENZHEN", "SHIJIAZHUANG", "DemoFailure", "Stage", "open_stage", "require"]
+__all__ = ["BEIJING", "HANGZHOU", "MARK", "SHENZHEN", "SHIJIAZHUANG", "DemoFailure", "Stage", "open_stage", "require"]
 
 SHIJIAZHUANG, BEIJING, SHENZHEN, HANGZHOU = FIRST_CITIES
+MARK: Final = ".cityid-demo"
+"""Says that a demo made this directory, so that the next one may clear it."""
 CABLES: Final = (
     (BEIJING, HANGZHOU),
     (SHIJIAZHUANG, HANGZHOU),
@@ -62,6 +64,7 @@ async def open_stage(directory: Path) -> AsyncIterator[Stage]:
     listens = {city: (next(ports), next(ports)) for city in FIRST_CITIES}
     addresses = {city: (f"127.0.0.1:{peer}", f"127.0.0.1:{http}") for city, (peer, http) in listens.items()}
     network, _ = create(directory, FIRST_CITIES, name="cityid demo", addresses=addresses)
+    (directory / MARK).touch()
     cables = {(dialler, listener): Relay(listens[listener][0], next(ports)) for dialler, listener in CABLES}
     straight = {city: (directory / city / "node.toml").read_text(encoding="utf-8") for city in FIRST_CITIES}
     trust = Trust.load(str(directory / "genesis.json"))
@@ -76,7 +79,7 @@ async def open_stage(directory: Path) -> AsyncIterator[Stage]:
             network.start(city)
         clients = {city: await stack.enter_async_context(Client(network.urls[city], trust)) for city in FIRST_CITIES}
         for city in FIRST_CITIES:
-            await network.wait_ready(city)
+            await network.wait_connected(city)
         yield Stage(directory, network, trust, clients, cables)
     for city, text in straight.items():
         (directory / city / "node.toml").write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ of its own without a network, not from the nodes.
 """
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from cityid.cli.demo.lamps import BAD_ROWS, LAMPS, write_lamps
 from cityid.cli.demo.lines import LINES, Narrator
 from cityid.cli.demo.outside import Outside, Ruling, choose_outside
 from cityid.cli.demo.stage import BEIJING, HANGZHOU, SHENZHEN, SHIJIAZHUANG, DemoFailure, Stage, open_stage, require
-from cityid.cli.importing import describe_reject, ensure_category, import_table
-from cityid.cli.messages import VERDICT, choose
+from cityid.cli.importing import ensure_category, import_table
+from cityid.cli.messages import VERDICT, choose, language
 from cityid.client import operations
 from cityid.client.importing import Target, read_table, write_rejects
+from cityid.client.importing.rejects import name
 from cityid.keys import Signer
 
 __all__ = ["tell"]
@@ -33,6 +35,13 @@ OTHER: Final = "B3Q8"  # parking
 QUOTA: Final = 10_000
 KILL_COMMITS: Final = 5
 CATCH_UP_S: Final = 20.0
+STEPS: Final = {
+    "format": "格式",
+    "header": "区块头",
+    "certificate": "共识凭证",
+    "records": "记录",
+    "state proof": "状态证明",
+}
 NAMES: Final = {
     SHIJIAZHUANG: ("石家庄", "Shijiazhuang"),
     BEIJING: ("北京", "Beijing"),
@@ -54,7 +63,6 @@ async def tell(directory: Path, narrator: Narrator, *, seed: int, shown: Path) -
     """Plays every scene in `directory`; `shown` is how the person who started it named that directory."""
     began = time.monotonic()
     async with open_stage(directory) as stage:
-        (directory / ".cityid-demo").touch()
         names = choose("、", ", ").join(choose(*NAMES[city]) for city in stage.clients)
         narrator.tell("ready", cities=names, seconds=time.monotonic() - began)
         narrator.tell("words", words=stage.trust.words)
@@ -150,8 +158,8 @@ async def import_lamps(stage: Stage, narrator: Narrator, office: Signer, held: t
         "imported", seed=seed, read=first.read, imported=first.imported, rejected=len(first.rejects), seconds=seconds,
         again=second.imported,
     )  # fmt: skip
-    for reject in first.rejects:
-        narrator.tell("rejected", reject=describe_reject(reject))
+    named = " · ".join(f"{reject.line} {name(reject.reason, language())}" for reject in first.rejects)
+    narrator.tell("rejected", rejects=named, file="lamps.csv.rejects.csv")
     with path.with_name("lamps.csv.disclosures.jsonl").open("rb") as lines:
         lamps = _lamps([json.loads(line) for line in lines])
     narrator.tell("code", code=lamps.code)
@@ -208,7 +216,7 @@ async def judge(stage: Stage, narrator: Narrator, outside: Outside, lamps: Lamps
         ruling = await _rule(outside, stage, f"{key}.cbor", lamps.code)
         _expect(ruling, "INVALID", 1)
         step, detail = ruling.failed_step
-        narrator.tell(key, step=step, detail=detail)
+        narrator.tell(key, step=choose(STEPS.get(step, step), step), why=_why(detail))
 
     nobody = make_item_code(SHIJIAZHUANG, OFFICE, "60", LAMP_CLASS, "1", 900_000_000)
     elsewhere = make_item_code(SHIJIAZHUANG, OTHER, "60", LAMP_CLASS, "1", lamps.serials[0])
@@ -281,6 +289,15 @@ def _expect(ruling: Ruling, verdict: str, status: int) -> None:
         (ruling.verdict, ruling.status) == (verdict, status),
         f"`cityid verify` should say {verdict} and exit with {status}; it exits with {ruling.status}: {ruling.found}",
     )
+
+
+def _why(detail: str) -> str:
+    """The first half of a step's detail: what is wrong, without the advice."""
+    what = detail.partition(";")[0]
+    counted = re.fullmatch(r"([0-9]+) of ([0-9]+) cities signed, and ([0-9]+) are needed", what)
+    if counted is not None:
+        return choose("{1} 城中只有 {0} 城签名，需要 {2} 城".format(*counted.groups()), what)
+    return choose("算出的根与已签名的不同", "it leads to another root") if "another root" in what else what
 
 
 def _verdict(word: str) -> str:

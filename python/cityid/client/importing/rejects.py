@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from cityid.client.importing.rows import ROW_BYTES, ROW_LINES, VALUE_BYTES, Reject
 
-__all__ = ["cure", "write_rejects"]
+__all__ = ["cure", "name", "write_rejects"]
 
 Language = Literal["zh", "en"]
 
@@ -68,6 +68,33 @@ CURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "sealed": ("该号段已封存；换一个号段", "the range is sealed: use another one"),
 }
+
+
+NAMES: Final[Mapping[str, str]] = {
+    "missing_id": "缺编号",
+    "duplicate_id": "编号重复",
+    "missing_serial": "缺流水号",
+    "bad_serial": "流水号有误",
+    "duplicate_serial": "流水号重复",
+    "coordinate_out_of_range": "坐标越界",
+    "not_a_number": "不是数字",
+    "not_a_point": "不是点",
+    "column_count": "列数不符",
+    "bad_csv": "引号有误",
+    "unclosed_or_too_long": "引号未闭合或过长",
+    "not_utf8": "不是 UTF-8",
+    "too_long": "值过长",
+    "control_character": "控制字符",
+    "changed": "内容已变",
+    "exists": "已登记",
+    "not_in_range": "不在号段内",
+    "sealed": "号段已封存",
+}
+
+
+def name(reason: str, language: Language) -> str:
+    """A reason in two or three words."""
+    return NAMES.get(reason, reason) if language == "zh" else reason.replace("_", " ")
 
 
 def cure(reason: str, language: Language) -> str:

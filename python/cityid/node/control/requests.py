@@ -1,7 +1,9 @@
 """Reading requests within bounds: bodies, media types, and which representation the client wants."""
 
+import contextlib
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Final
 
 import trio
 from fastapi import Request
@@ -12,14 +14,19 @@ from cityid.node.control.problems import Problem, over_limit
 
 __all__ = ["choose", "media_type", "read_body"]
 
+DISCARDED_LIMITS: Final = 4
+"""A body of up to so many times the limit is read to its end, so that its sender hears why it is refused."""
+
 
 async def read_body(request: Request, limits: Limits, timeouts: Timeouts) -> bytes:
     """The whole body, refused as soon as it is over `http_body_bytes` or slower than `http_body_ms`."""
     limit = limits.http_body_bytes
     too_large = over_limit("too-large", "the body is too large; send several requests", "http_body_bytes", limit)
     announced = request.headers.get("content-length", "")
-    # Told apart before anything is read; the count below holds when the header is missing or lies.
+    # Told apart before anything is kept; the count below holds when the header is missing or lies.
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
+        if len(announced) <= 18 and int(announced) <= DISCARDED_LIMITS * limit:
+            await _discard(request, timeouts)
         raise too_large
     chunks: list[bytes] = []
     size = 0
@@ -37,6 +44,14 @@ async def read_body(request: Request, limits: Limits, timeouts: Timeouts) -> byt
     except ClientDisconnect:
         raise Problem("malformed", "the connection ended within the body") from None
     return b"".join(chunks)
+
+
+async def _discard(request: Request, timeouts: Timeouts) -> None:
+    """Reads a body and keeps nothing of it: closing on unread bytes resets the connection, and the refusal is lost."""
+    with trio.move_on_after(timeouts.http_body_ms / 1000), contextlib.suppress(ClientDisconnect):
+        async with aclosing(request.stream()) as stream:
+            async for _ in stream:
+                pass
 
 
 def media_type(request: Request) -> str:

@@ -30,13 +30,13 @@ pub struct Options<'o> {
     pub code: Option<&'o str>,
     /// The time, milliseconds since 1970 (UTC). Without it there is no age check and no claim to be current.
     pub now_ms: Option<u64>,
-    /// The greatest age of a current header; [`MAX_AGE_MS`] when none is given.
+    /// The greatest age of a current header; `MAX_AGE_MS` when none is given.
     pub max_age_ms: Option<u64>,
     /// Accept any age. The verdict then does not claim to be current.
     pub any_age: bool,
     /// The least height, for example the one at which the caller saw its own transaction committed.
     pub min_height: Option<u64>,
-    /// The time after which trust counts as stale; [`TRUST_PERIOD_MS`] when none is given.
+    /// The time after which trust counts as stale; `TRUST_PERIOD_MS` when none is given.
     pub trust_period_ms: Option<u64>,
 }
 

@@ -38,8 +38,8 @@ impl Ledger {
 
     /// Takes in a CBOR sequence of transactions from a client (P18).
     ///
-    /// Errors: `Rule` (`too_large`) beyond [`MAX_SEQUENCE`]; `Malformed` when the sequence stops parsing; nothing of it is taken in then. What is wrong with a single transaction
-    /// is in its [`Admission`]. One that waits or was included already is taken as sent again: not refused, and not queued twice.
+    /// Errors: `Rule` (`too_large`) beyond `MAX_SEQUENCE`; `Malformed` when the sequence stops parsing; nothing of it is taken in
+    /// then. What is wrong with a single transaction is in its `Admission`. One that waits or was included already is taken as sent again: not refused, and not queued twice.
     pub fn admit(&self, sequence: &[u8]) -> Result<Vec<Admission>, Error> {
         if sequence.len() > MAX_SEQUENCE {
             return Err(Error::rule(

@@ -1,0 +1,73 @@
+"""The golden bytes read by a second program: `tests/property/oracle.py`, which shares no code with the product."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from tests.property import oracle
+
+import cityid
+
+GOLDEN = Path(__file__).parent / "golden"
+TRUST = json.loads((GOLDEN / "trust.json").read_text())
+VALIDATORS = [bytes.fromhex(validator["key"]) for validator in TRUST["validators"]]
+ITEMS = ("registered", "not-registered", "not-registered-no-range", "mismatch")
+
+
+def golden(name: str) -> bytes:
+    return bytes.fromhex((GOLDEN / name).read_text())
+
+
+def test_digests_list_every_file() -> None:
+    lines = (GOLDEN / "DIGESTS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    names = sorted(path.name for path in GOLDEN.iterdir() if path.name != "DIGESTS")
+    assert names == sorted(listed)
+    for name in names:
+        content = golden(name) if name.endswith(".hex") else (GOLDEN / name).read_bytes()
+        assert sha256(content).hexdigest() == listed[name], name
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("record-*.hex")))
+def test_records_are_deterministic_cbor(name: str) -> None:
+    record = oracle.decode(golden(name))
+    assert record[0] == int(name[7:9])
+    assert list(record) == sorted(record)
+
+
+def test_ids_and_hashes_follow_from_the_bytes() -> None:
+    header = golden("header.hex")
+    assert golden("digest-header.hex") == oracle.tagged(b"header", header)
+    assert golden("genesis-hash.hex") == oracle.tagged(b"genesis", golden("genesis.hex"))
+    assert golden("validators-hash.hex") == oracle.tagged(b"validators", golden("validators.hex"))
+    assert golden("digest-batch.hex") == oracle.tagged(b"batch", golden("batch.hex"))
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_both_programs_give_the_golden_verdict(name: str) -> None:
+    answer = golden(f"answer-{name}.hex")
+    expected = json.loads((GOLDEN / f"verdict-{name}.json").read_text())["verdict"]
+    assert oracle.verify_item(answer, bytes.fromhex(TRUST["genesis"]), VALIDATORS) == expected
+    assert cityid.verify(answer, cityid.Trust.load(str(GOLDEN / "trust.json"))).verdict == expected
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_neither_program_accepts_an_edited_answer(name: str) -> None:
+    """The control is the test above. The oracle does not look at the validators hash: only there may it differ."""
+    answer = golden(f"answer-{name}.hex")
+    trust = cityid.Trust.load(str(GOLDEN / "trust.json"))
+    blind = answer.index(golden("validators-hash.hex"))
+    for position in range(0, len(answer), 7):
+        edited = bytearray(answer)
+        edited[position] ^= 1 << position % 8
+        assert cityid.verify(edited, trust).verdict in ("INVALID", "UNKNOWN")
+        assert not accepted(bytes(edited)) or blind <= position < blind + 64
+
+
+def accepted(answer: bytes) -> bool:
+    try:
+        oracle.verify_item(answer, bytes.fromhex(TRUST["genesis"]), VALIDATORS)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+        return False
+    return True
