@@ -448,6 +448,8 @@ class Ledger:
         """The body of a batch in the pool."""
     def includable(self, digest: Buffer, height: int) -> bool:
         """Whether every transaction of the batch may still stand in a block of this height."""
+    def expired(self, digest: Buffer, height: int) -> bool:
+        """Whether a transaction of a batch in the pool can stand in no block of this height or above."""
     def forget(self, digests: Buffer) -> None:
         """Drops batches from the pool, given as joined 32-byte digests."""
     def reclaim(self, digest: Buffer) -> int:

@@ -76,14 +76,21 @@ class Batches:
         """Put everything that waits into batches; send them at once, and keep them."""
         self._seal_set = False
         sealed: list[tuple[bytes, bytes]] = []
+        known: list[bytes] = []
         while (batch := self._ledger.seal(self._max_transactions, self._max_bytes)) is not None:
             digest, body = batch
+            if self.pool.is_gone(digest):
+                # A client sent these very transactions to another city too, whose block was first: there is nothing to
+                # spread, and nobody would answer for it.
+                self._ledger.forget(digest)
+                known.append(digest)
+                continue
             sealed.append(batch)
             self._add(digest, body, 0, self._city, now)
             self._out.send(None, BATCH, body)
         digests = [digest for digest, _ in sealed]
         for ticket in self._unsealed:
-            self.pool.expect(ticket, digests)
+            self.pool.expect(ticket, digests + known)
         self._unsealed.clear()
         for old in replaced:
             self.pool.replace(old, digests)
@@ -97,9 +104,10 @@ class Batches:
     def on_batch(self, peer: str, body: bytes, now: Now) -> None:
         """A peer's batch: verify it, unless it is known, in work, or over a bound."""
         digest = batch_digest(body)
-        if digest in self._verifying or not self.pool.is_news(digest):
+        needed = self.pool.is_needed(digest)
+        if digest in self._verifying or not (needed or self.pool.is_news(digest)):
             return
-        if not self.pool.is_needed(digest):
+        if not needed:
             full = self._verifying_bytes + len(body) > self._settings.max_verifying_bytes
             if full or not self.pool.has_room(peer, len(body)):
                 self._out.log("warning", "batch_dropped", peer=peer, size_bytes=len(body), why="over a bound")
@@ -175,7 +183,7 @@ class Batches:
 
     def tidy(self, digests: Iterable[bytes], height: int, now: Now) -> bool:
         """Seal anew what can no longer stand in a block of this height; whether there was anything."""
-        stale = [digest for digest in digests if not self._ledger.includable(digest, height)]
+        stale = [digest for digest in digests if self._ledger.expired(digest, height)]
         if not stale:
             return False
         for digest in stale:

@@ -77,6 +77,10 @@ class Pool:
         """Whether the batch is neither here nor in a block already."""
         return digest not in self._entries and digest not in self._gone
 
+    def is_gone(self, digest: bytes) -> bool:
+        """Whether the batch is in a block already, or will never be in one."""
+        return digest in self._gone
+
     def is_needed(self, digest: bytes) -> bool:
         """Whether a signed proposal waits for it: then no quota holds it back."""
         heard = self._heard.get(digest)

@@ -68,6 +68,8 @@ class Proposals:
         digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
         while self._batches.tidy(digests, height.number, now):
             digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
+        # A city that is behind may hold batches whose time has not come (P18).
+        digests = [digest for digest in digests if self._ledger.includable(digest, height.number)]
         time_ms = max(tip_time_ms + 1, now.wall_ms)
         patience_us = since_us + self._settings.empty_wait_ms * 1_000 - now.monotonic_us
         if not digests and time_ms < tip_time_ms + self._heartbeat_ms and patience_us > 0:

@@ -203,6 +203,10 @@ impl Ledger {
         Ok(self.0.is_includable(&digest.fixed("a digest")?, height))
     }
 
+    fn expired(&self, digest: Bytes, height: u64) -> PyResult<bool> {
+        Ok(self.0.is_expired(&digest.fixed("a digest")?, height))
+    }
+
     fn forget(&self, digests: Bytes) -> PyResult<()> {
         self.0.forget(&self::digests(&digests)?);
         Ok(())

@@ -56,6 +56,12 @@ impl Batch {
         Batch { digest, body, transactions, last_height, greatest_valid_until, memory }
     }
 
+    /// Whether a transaction of it can stand in no block of this height or above. A batch that is not includable only because
+    /// it comes too early for a city that is behind is not expired: its time comes.
+    pub fn is_expired(&self, height: u64) -> bool {
+        height > self.last_height
+    }
+
     /// Whether every transaction may stand in a block of this height (P18).
     pub fn is_includable(&self, height: u64, window: u64) -> bool {
         height <= self.last_height && self.greatest_valid_until < height.saturating_add(window)

@@ -181,6 +181,11 @@ impl Ledger {
         digests.iter().filter(|digest| pool.batch(digest).is_none()).copied().collect()
     }
 
+    /// Whether a batch of the pool can stand in no block of this height or above; not one that is not there.
+    pub fn is_expired(&self, digest: &Hash, height: u64) -> bool {
+        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_expired(height))
+    }
+
     /// Whether a batch of the pool may stand in a block of this height.
     pub fn is_includable(&self, digest: &Hash, height: u64) -> bool {
         lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_includable(height, self.parameters().window))
