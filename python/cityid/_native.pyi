@@ -9,6 +9,7 @@ docs/protocol.md.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, Literal, Protocol, final, type_check_only
 
 from typing_extensions import Buffer
@@ -221,12 +222,12 @@ class Genesis:
 class Trust:
     """Genesis hash, validator set, height, time: all that a verifier believes."""
     @staticmethod
-    def load(path: str) -> Trust:
+    def load(path: str | PathLike[str]) -> Trust:
         """Reads a trust file or a genesis file, up to 1 MiB. Raises `MalformedInput`, or `OSError` when it cannot be
         read.
         """
     @staticmethod
-    def from_genesis(path: str) -> Trust:
+    def from_genesis(path: str | PathLike[str]) -> Trust:
         """The same; for code that says what it has."""
     @staticmethod
     def from_json(text: str) -> Trust:
