@@ -16,8 +16,7 @@ GOOD = "MA.156.130100"
 def test_a_lone_surrogate_spoils_its_own_row_only() -> None:
     codes, errors = _native.parse_many([GOOD, SURROGATE, GOOD])
     assert [code is not None for code in codes] == [True, False, True]
-    assert errors[1] is not None
-    assert "position 14" in errors[1]
+    assert "position 14" in (errors[1] or "")
     assert errors[0] is None, "the control"
 
 
