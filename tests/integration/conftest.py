@@ -36,7 +36,7 @@ PARAMETERS = {"heartbeat_ms": 1_000}  # a block a second when nothing happens, s
 
 @dataclass(slots=True)
 class LiveNetwork:
-    """Four cities, `alike` in everything; clients of their HTTP ports and keys to sign with."""
+    """Four cities, clients of their HTTP ports, and their keys to sign with."""
 
     directory: Path
     local: LocalNetwork
