@@ -9,7 +9,6 @@ docs/protocol.md.
 """
 
 from collections.abc import Sequence
-from os import PathLike
 from typing import Any, Literal, Protocol, final, type_check_only
 
 from _typeshed import StrPath
@@ -223,20 +222,12 @@ class Genesis:
 class Trust:
     """Genesis hash, validator set, height, time: all that a verifier believes."""
     @staticmethod
-<<<<<<< HEAD
-    def load(path: str | PathLike[str]) -> Trust:
-=======
     def load(path: StrPath) -> Trust:
->>>>>>> main
         """Reads a trust file or a genesis file, up to 1 MiB. Raises `MalformedInput`, or `OSError` when it cannot be
         read.
         """
     @staticmethod
-<<<<<<< HEAD
-    def from_genesis(path: str | PathLike[str]) -> Trust:
-=======
     def from_genesis(path: StrPath) -> Trust:
->>>>>>> main
         """The same; for code that says what it has."""
     @staticmethod
     def from_json(text: str) -> Trust:
