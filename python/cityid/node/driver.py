@@ -53,6 +53,10 @@ from cityid.node.sync import CatchUp
 TICK: TimerKey = ("tick", 0, 0)
 START = "start"
 
+NEAR_HEIGHTS = 64
+GOING_ON_US = 2_000_000
+"""Under load a node is a few short heights behind for a moment. As long as it commits new ones it need not refuse."""
+
 
 class Driver:
     """One city's node, without its clock, its network and its disk."""
@@ -99,6 +103,7 @@ class Driver:
         self._tip_time_ms = ledger.time_ms
         self._tip_value = ledger.log_root
         self._started_us = -settings.block_interval_ms * 1_000
+        self._committed_us = -GOING_ON_US
         self._early = Early(max_messages=settings.max_early_messages // len(self._cities))
         self._start_due_us: int | None = None
         self._now = Now(0, 0)
@@ -110,8 +115,10 @@ class Driver:
 
     @property
     def is_synced(self) -> bool:
-        """Whether f + 1 cities know of no more than one height above this node's."""
-        return self.sync.credible_height() <= self.ledger.height + 1
+        """Whether this node keeps up with what f + 1 cities know: at most one height behind, or near and going on."""
+        behind = self.sync.credible_height() - self.ledger.height
+        stalled_us = self._now.monotonic_us - self._committed_us
+        return behind <= 1 or (behind <= NEAR_HEIGHTS and stalled_us < GOING_ON_US)
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """Take one event; returns what to do about it."""
@@ -337,8 +344,8 @@ class Driver:
     def _start_height(self) -> bool:
         """Start the next height, or set a timer for when it is due."""
         height = self._height
-        if height.running or height.committing:
-            return False
+        if height.running or height.committing or not self.sync.is_informed:
+            return False  # a city restored from an old copy must not vote where it has voted before: it asks first
         now_us = self._now.monotonic_us
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
@@ -475,6 +482,7 @@ class Driver:
             self._out.cancel((kind, height.number, round_))
         self._tip_time_ms = self.ledger.time_ms
         self._tip_value = self.ledger.log_root
+        self._committed_us = self._now.monotonic_us
         self._height = next_height(self.ledger)
         self._early.forget_below(self._height.number)
         self.sync.on_progress()
