@@ -9,23 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import cityid
 from cityid import _native
+from cityid.genesis import PARAMETERS
 
 CITIES = {"110000": "北京市", "130100": "石家庄市", "330100": "杭州市", "440300": "深圳市"}
-PARAMETERS = {
-    "heartbeat_ms": 10000,
-    "window": 2000,
-    "max_transaction_bytes": 65536,
-    "max_operations": 256,
-    "max_items": 1000,
-    "max_batch_bytes": 1048576,
-    "max_batch_transactions": 4096,
-    "max_block_bytes": 8388608,
-    "max_block_batches": 256,
-    "max_services": 8,
-    "max_commitments": 32,
-    "trust_period_s": 2592000,
-    "receipts": 2,
-}
 
 
 def key(name: str) -> Ed25519PrivateKey:
@@ -44,7 +30,7 @@ def genesis_json() -> str:
         for city, name in CITIES.items()
     ]
     fields = {"cityid": "genesis", "name": "slice", "prefix": "MA.156", "suite": 1, "test": True}
-    return json.dumps(fields | {"time_ms": "1790000000000", "parameters": PARAMETERS, "cities": cities})
+    return json.dumps(fields | {"time_ms": "1790000000000", "parameters": dict(PARAMETERS), "cities": cities})
 
 
 class Network:

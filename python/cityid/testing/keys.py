@@ -12,25 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cityid._native import Genesis
+from cityid.genesis import PARAMETERS
 
 PURPOSES = ("consensus", "checkpoint", "tls", "transaction")
 CITIES = ("130100", "320500", "430100", "610100", "330100", "440300", "510100")
 GENESIS_TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
-PARAMETERS = {  # P6
-    "heartbeat_ms": 10_000,
-    "window": 2_000,
-    "max_transaction_bytes": 65_536,
-    "max_operations": 256,
-    "max_items": 1_000,
-    "max_batch_bytes": 1_048_576,
-    "max_batch_transactions": 4_096,
-    "max_block_bytes": 8_388_608,
-    "max_block_batches": 256,
-    "max_services": 8,
-    "max_commitments": 32,
-    "trust_period_s": 2_592_000,
-    "receipts": 2,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +59,7 @@ def seeded_genesis(cities: Sequence[str], *, seed: int, parameters: Mapping[str,
         "suite": 1,
         "test": True,
         "time_ms": str(GENESIS_TIME_MS),
-        "parameters": {name: str(value) for name, value in (PARAMETERS | dict(parameters or {})).items()},
+        "parameters": {name: str(value) for name, value in (dict(PARAMETERS) | dict(parameters or {})).items()},
         "cities": [
             {
                 "city": city,

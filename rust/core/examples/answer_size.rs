@@ -7,7 +7,7 @@ use cityid_core::code::{City, Class, Org, Serial};
 use cityid_core::error::Error;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
-use cityid_core::record::{path_of, MapKey};
+use cityid_core::map_key::{path_of, MapKey};
 use std::sync::Arc;
 
 /// Answers that are averaged over.

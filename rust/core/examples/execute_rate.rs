@@ -12,7 +12,8 @@ use cityid_core::ledger::execute::execute;
 use cityid_core::ledger::operation::{Action, Holder, NewItem, Operation};
 use cityid_core::ledger::overlay::last_versions;
 use cityid_core::ledger::transaction::{Body, Transaction};
-use cityid_core::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record, Status};
+use cityid_core::map_key::{Kind, MapKey};
+use cityid_core::record::{Children, KeyEntry, Purpose, Record, Status};
 use std::time::Instant;
 
 const HEIGHT: u64 = 2;

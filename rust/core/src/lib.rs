@@ -17,6 +17,7 @@ pub mod index;
 pub mod json;
 pub mod ledger;
 pub mod log;
+pub mod map_key;
 pub mod profile;
 pub mod record;
 pub mod signature;

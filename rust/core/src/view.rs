@@ -7,8 +7,9 @@ use crate::code::Subject;
 use crate::error::Error;
 use crate::hash::hex;
 use crate::ledger::operation::{commitments_json, services_json, Operation};
+use crate::ledger::stored::{Outcome, Receipt};
 use crate::ledger::transaction::Transaction;
-use crate::ledger::{Outcome, Published, Receipt};
+use crate::ledger::Published;
 use crate::record::{Children, Record, Status};
 use serde_json::{json, Map, Value};
 

@@ -8,7 +8,8 @@ use cityid_core::block::Header;
 use cityid_core::code::{check_character, City, Class, Members, Subject};
 use cityid_core::error::Error;
 use cityid_core::hash::sha256;
-use cityid_core::record::{Children, Kind, MapKey, Record, Status};
+use cityid_core::map_key::{Kind, MapKey};
+use cityid_core::record::{Children, Record, Status};
 use proptest::prelude::*;
 use support::*;
 

@@ -6,9 +6,11 @@ use cityid_core::error::Error;
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{hex, Hash};
 use cityid_core::ledger::operation::{possession_message, Holder, Operation};
+use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{assemble, assemble_batch, signing_message, transaction_id, Body};
-use cityid_core::ledger::{Candidate, Commit, Ledger, Outcome, Receipt};
-use cityid_core::record::{MapKey, Purpose, Record};
+use cityid_core::ledger::{Candidate, Commit, Ledger};
+use cityid_core::map_key::MapKey;
+use cityid_core::record::{Purpose, Record};
 use cityid_core::vote::{CommitCertificate, CommitSignature};
 use ed25519_zebra::SigningKey;
 use serde_json::{json, Value};
@@ -327,7 +329,8 @@ fn versions_guard_updates_and_chain_by_hash() {
     let third = world.record(&key);
     assert_eq!((first.version, third.version), (1, 3));
     let mut versions = Vec::new();
-    cityid_core::ledger::decode_changes(&world.commits.last().unwrap().1.changes, |_, record| versions.push(record.to_vec())).unwrap();
+    cityid_core::ledger::stored::decode_changes(&world.commits.last().unwrap().1.changes, |_, record| versions.push(record.to_vec()))
+        .unwrap();
     assert_eq!(versions.len(), 2, "both versions of the block are kept");
     assert_eq!(Record::decode(&versions[0]).unwrap().previous, Some(cityid_core::record::record_hash(&first.encode())));
     assert_eq!(third.previous, Some(cityid_core::record::record_hash(&versions[0])));

@@ -4,8 +4,8 @@
 use cityid_core::hash::hex;
 use cityid_core::json::from_hex;
 use cityid_core::ledger::operation::Operation;
+use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::transaction::{assemble, batch_digest, decode_batch, Transaction};
-use cityid_core::ledger::Receipt;
 use cityid_core::record::Record;
 use cityid_core::wire::{Decoder, Encoder};
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ fn counts_that_the_bytes_cannot_hold_are_refused_before_room_is_made() {
     ];
     let message = |what: &str, bytes: &[u8]| match what {
         "a batch" => decode_batch(bytes, 4_096).unwrap_err().to_string(),
-        "a list of receipts" => cityid_core::ledger::decode_receipts(bytes).unwrap_err().to_string(),
+        "a list of receipts" => cityid_core::ledger::stored::decode_receipts(bytes).unwrap_err().to_string(),
         _ => Receipt::decode(bytes).unwrap_err().to_string(),
     };
     assert!(message(lists[0].0, &lists[0].1).contains("a list of 4000 items of at least 171 bytes"));

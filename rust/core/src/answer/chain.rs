@@ -24,7 +24,8 @@ use super::verdict::VerdictKind;
 use crate::code::{City, Class, Code, Members, Serial, Subject};
 use crate::error::Error;
 use crate::hash::Hash;
-use crate::record::{Children, Kind, MapKey, Record, Status, Table};
+use crate::map_key::{Kind, MapKey};
+use crate::record::{Children, Record, Status, Table};
 use crate::table::{TableProof, MILLION_DEPTH, THOUSAND_DEPTH};
 use std::sync::Arc;
 

@@ -28,7 +28,8 @@ pub use verify::{verify, verify_bytes, Options, MAX_AGE_MS, MAX_AHEAD_MS, TRUST_
 use crate::code::MAX_FOREIGN_BYTES;
 use crate::error::Error;
 use crate::json::{self, Object};
-use crate::record::{Kind, MAX_RECORD};
+use crate::map_key::Kind;
+use crate::record::MAX_RECORD;
 use crate::state::Proof;
 use crate::table::{Leaf, TableProof};
 use crate::wire::{Decoder, Encoder};

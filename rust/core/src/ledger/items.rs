@@ -5,7 +5,8 @@ use super::overlay::Entry;
 use super::ranges::range_of;
 use crate::code::{Category, City, Class, Code, Serial};
 use crate::error::Error;
-use crate::record::{Children, Kind, MapKey, Record, Status};
+use crate::map_key::{Kind, MapKey};
+use crate::record::{Children, Record, Status};
 use std::sync::Arc;
 
 /// P24: a holder registers a category.

@@ -4,7 +4,8 @@ use super::operation::{Commitments, Holder, KeyProof};
 use crate::code::{City, Org};
 use crate::error::Error;
 use crate::hash::{hex, Suite};
-use crate::record::{Children, KeyEntry, Kind, MapKey, Purpose, Record};
+use crate::map_key::{Kind, MapKey};
+use crate::record::{Children, KeyEntry, Purpose, Record};
 use crate::signature;
 
 /// The most transaction keys of a subject; its keys of other purposes do not count.

@@ -4,7 +4,8 @@
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::index::Snapshot;
-use crate::record::{path_of, MapKey, Record, MAX_RECORD};
+use crate::map_key::{path_of, MapKey};
+use crate::record::{Record, MAX_RECORD};
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@ use super::operation::Holder;
 use super::overlay::Entry;
 use crate::code::{City, Class, Serial};
 use crate::error::Error;
-use crate::record::{Allocation, Children, Kind, MapKey, Record};
+use crate::map_key::{Kind, MapKey};
+use crate::record::{Allocation, Children, Record};
 use std::sync::Arc;
 
 const MILLIONS: u64 = 1_000;

@@ -5,7 +5,8 @@ use super::operation::{Holder, Target};
 use super::overlay::Entry;
 use crate::code::{City, Class, Code, Serial};
 use crate::error::Error;
-use crate::record::{MapKey, Status};
+use crate::map_key::MapKey;
+use crate::record::Status;
 use std::sync::Arc;
 
 /// P27: sets the status of an organisation, a category, an item or a range.
