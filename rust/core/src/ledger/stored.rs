@@ -46,7 +46,7 @@ pub(super) fn encode_receipts(receipts: &[Vec<u8>]) -> Vec<u8> {
     out.finish()
 }
 
-/// Splits the receipts of a height, as [`Commit::receipts`] has them: ids and receipts, in block order.
+/// Splits the receipts of a height, as [`Commit::receipts`](super::Commit::receipts) has them: ids and receipts, in block order.
 pub fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> {
     let mut decoder = Decoder::new(data);
     // A receipt has at least its id, its kind and two heads.
