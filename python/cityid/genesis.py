@@ -56,6 +56,11 @@ PARAMETERS: Final[Mapping[str, int]] = {  # P6
     "max_commitments": 32,
     "trust_period_s": 2_592_000,
     "receipts": 2,
+    "max_table_bytes": 268_435_456,
+    "recovery_delay": 1_000,
+    "proposal_window": 10_000,
+    "organisation_rate": 65_536,
+    "city_rate": 65_536,
 }
 
 FIRST_PEER_PORT: Final = 27_100

@@ -6,7 +6,7 @@ use crate::hash::{hex, tagged, Hash, Suite, Tag};
 use crate::json;
 use crate::map_key::{Kind, MapKey};
 use crate::profile::name_fault;
-use crate::record::{Children, KeyEntry, Purpose, Record};
+use crate::record::{Children, Configuration, KeyEntry, Purpose, Record};
 use crate::signature;
 use crate::wire::Encoder;
 use serde_json::{json, Value};
@@ -45,6 +45,16 @@ pub struct Parameters {
     pub trust_period_s: u64,
     /// Storage receipts that a seal needs.
     pub receipts: u64,
+    /// Longest table file.
+    pub max_table_bytes: u64,
+    /// Heights between the start and the end of a recovery (P54).
+    pub recovery_delay: u64,
+    /// Heights for which cities may vote on a proposal (P59).
+    pub proposal_window: u64,
+    /// Operations of an organisation in a block (P72).
+    pub organisation_rate: u64,
+    /// Operations of a city in a block (P72).
+    pub city_rate: u64,
 }
 
 impl Default for Parameters {
@@ -63,13 +73,18 @@ impl Default for Parameters {
             max_commitments: 32,
             trust_period_s: 2_592_000,
             receipts: 2,
+            max_table_bytes: 256 << 20,
+            recovery_delay: 1_000,
+            proposal_window: 10_000,
+            organisation_rate: 65_536,
+            city_rate: 65_536,
         }
     }
 }
 
 impl Parameters {
     /// The names, in the order of P6, each with the least and the greatest value that a genesis may set.
-    pub const NAMES: [(&'static str, u64, u64); 13] = [
+    pub const NAMES: [(&'static str, u64, u64); 18] = [
         ("heartbeat_ms", 100, 600_000),
         ("window", 10, 1_000_000),
         ("max_transaction_bytes", 1_024, 1 << 20),
@@ -83,10 +98,15 @@ impl Parameters {
         ("max_commitments", 0, 256),
         ("trust_period_s", 3_600, 31_536_000),
         ("receipts", 0, 100),
+        ("max_table_bytes", 65_536, 4 << 30),
+        ("recovery_delay", 1, 10_000_000),
+        ("proposal_window", 1, 10_000_000),
+        ("organisation_rate", 1, 1 << 32),
+        ("city_rate", 16, 1 << 32),
     ];
 
     /// The values in the order of [`Parameters::NAMES`].
-    pub fn values(&self) -> [u64; 13] {
+    pub fn values(&self) -> [u64; 18] {
         [
             self.heartbeat_ms,
             self.window,
@@ -101,16 +121,22 @@ impl Parameters {
             self.max_commitments,
             self.trust_period_s,
             self.receipts,
+            self.max_table_bytes,
+            self.recovery_delay,
+            self.proposal_window,
+            self.organisation_rate,
+            self.city_rate,
         ]
     }
 
-    fn from_values(values: [u64; 13]) -> Result<Parameters, Error> {
+    /// Checks the bounds and that limits nest.
+    pub fn from_values(values: [u64; 18]) -> Result<Parameters, Error> {
         for ((name, least, most), value) in Parameters::NAMES.iter().zip(values) {
             if value < *least || value > *most {
                 return Err(Error::malformed(format!("parameter {name} is {value}; it takes {least} to {most}")));
             }
         }
-        let [heartbeat_ms, window, max_transaction_bytes, max_operations, max_items, max_batch_bytes, max_batch_transactions, max_block_bytes, max_block_batches, max_services, max_commitments, trust_period_s, receipts] =
+        let [heartbeat_ms, window, max_transaction_bytes, max_operations, max_items, max_batch_bytes, max_batch_transactions, max_block_bytes, max_block_batches, max_services, max_commitments, trust_period_s, receipts, max_table_bytes, recovery_delay, proposal_window, organisation_rate, city_rate] =
             values;
         let parameters = Parameters {
             heartbeat_ms,
@@ -126,6 +152,11 @@ impl Parameters {
             max_commitments,
             trust_period_s,
             receipts,
+            max_table_bytes,
+            recovery_delay,
+            proposal_window,
+            organisation_rate,
+            city_rate,
         };
         if max_batch_bytes < max_transaction_bytes + 16 || max_block_bytes < max_batch_bytes {
             return Err(Error::malformed(
@@ -179,7 +210,7 @@ impl Genesis {
         let test = object.flag("test")?;
         let time_ms = object.uint("time_ms")?;
         let mut given = object.object("parameters")?;
-        let mut values = [0; 13];
+        let mut values = [0; 18];
         for (value, (name, ..)) in values.iter_mut().zip(Parameters::NAMES) {
             *value = given.uint(name)?;
         }
@@ -296,6 +327,12 @@ impl Genesis {
         network.children = Children::Map;
         let mut parameters = Record::new(Kind::Parameters, 0);
         parameters.parameters = self.parameters.values().to_vec();
+        parameters.configuration = Some(Box::new(Configuration {
+            committee: self.cities.iter().map(|city| city.city).collect(),
+            members: self.cities.len() as u64,
+            proposals: 0,
+            protocol: vec![(1, 0)],
+        }));
         let mut records = vec![(MapKey::Network.encode(), network.encode()), (MapKey::Parameters.encode(), parameters.encode())];
         for founding in &self.cities {
             let mut keys: Vec<KeyEntry> = founding

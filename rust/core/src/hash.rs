@@ -58,6 +58,10 @@ pub enum Tag {
     TableEmpty,
     /// Inner node of a sealed table.
     TableNode,
+    /// Salt of a leaf of a sealed table (P43).
+    TableSalt,
+    /// What a city signs that keeps a sealed table (P45).
+    StorageReceipt,
     /// An answer that transactions expired, signed by a node.
     Expired,
 }
@@ -78,6 +82,8 @@ impl Tag {
             Tag::TableLeaf => "table-leaf",
             Tag::TableEmpty => "table-empty",
             Tag::TableNode => "table-node",
+            Tag::TableSalt => "table-salt",
+            Tag::StorageReceipt => "storage-receipt",
             Tag::Expired => "expired",
         }
     }

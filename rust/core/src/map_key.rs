@@ -33,11 +33,15 @@ pub enum Kind {
     Key = 12,
     /// How much of a class an organisation holds.
     Holding = 13,
+    /// A district whose digits stand in old numbers, and its city.
+    District = 14,
+    /// A change that cities vote on.
+    Proposal = 15,
 }
 
 impl Kind {
     /// Every kind, ascending.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Network,
         Kind::City,
         Kind::Organisation,
@@ -51,6 +55,8 @@ impl Kind {
         Kind::Parameters,
         Kind::Key,
         Kind::Holding,
+        Kind::District,
+        Kind::Proposal,
     ];
 
     /// Reads a kind byte.
@@ -58,7 +64,7 @@ impl Kind {
         Kind::ALL
             .into_iter()
             .find(|kind| *kind as u64 == byte)
-            .ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 13")))
+            .ok_or_else(|| Error::malformed(format!("unknown record kind {byte}; known: 1 to 15")))
     }
 
     /// The name used in JSON.
@@ -77,6 +83,8 @@ impl Kind {
             Kind::Parameters => "parameters",
             Kind::Key => "key",
             Kind::Holding => "holding",
+            Kind::District => "district",
+            Kind::Proposal => "proposal",
         }
     }
 }
@@ -110,6 +118,10 @@ pub enum MapKey<'a> {
     Key(&'a [u8; 32]),
     /// What an organisation holds of a class.
     Holding(City, Org, Class),
+    /// A district.
+    District(City),
+    /// A proposal by its number.
+    Proposal(u64),
 }
 
 impl MapKey<'_> {
@@ -129,6 +141,8 @@ impl MapKey<'_> {
             MapKey::Parameters => Kind::Parameters,
             MapKey::Key(_) => Kind::Key,
             MapKey::Holding(..) => Kind::Holding,
+            MapKey::District(_) => Kind::District,
+            MapKey::Proposal(_) => Kind::Proposal,
         }
     }
 
@@ -143,7 +157,8 @@ impl MapKey<'_> {
         out.push(self.kind() as u8);
         match self {
             MapKey::Network | MapKey::Parameters => {}
-            MapKey::City(city) => out.extend_from_slice(city.as_str().as_bytes()),
+            MapKey::City(city) | MapKey::District(city) => out.extend_from_slice(city.as_str().as_bytes()),
+            MapKey::Proposal(number) => out.extend_from_slice(&number.to_be_bytes()),
             MapKey::Organisation(city, org) => {
                 out.extend_from_slice(city.as_str().as_bytes());
                 prefixed(&mut out, org.as_str());

@@ -89,12 +89,15 @@ pub enum Purpose {
     Checkpoint = 3,
     /// Identifies a node to its peers.
     Tls = 4,
-    /// May object and recover.
+    /// May object to a recovery.
     Recovery = 5,
+    /// Signs statements of the subject outside the chain.
+    Assertion = 6,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 5] = [Purpose::Transaction, Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls, Purpose::Recovery];
+    const ALL: [Purpose; 6] =
+        [Purpose::Transaction, Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls, Purpose::Recovery, Purpose::Assertion];
 
     /// The name used in JSON.
     pub fn name(self) -> &'static str {
@@ -104,6 +107,7 @@ impl Purpose {
             Purpose::Checkpoint => "checkpoint",
             Purpose::Tls => "tls",
             Purpose::Recovery => "recovery",
+            Purpose::Assertion => "assertion",
         }
     }
 
@@ -112,13 +116,13 @@ impl Purpose {
         Purpose::ALL
             .into_iter()
             .find(|purpose| *purpose as u64 == number)
-            .ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 5")))
+            .ok_or_else(|| Error::malformed(format!("unknown key purpose {number}; known: 1 to 6")))
     }
 
     /// Reads a purpose name.
     pub fn from_name(name: &str) -> Result<Purpose, Error> {
         Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).ok_or_else(|| {
-            Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery"))
+            Error::malformed(format!("unknown key purpose {name:?}; known: transaction, consensus, checkpoint, tls, recovery, assertion"))
         })
     }
 }
@@ -168,6 +172,48 @@ pub struct Allocation {
     pub next_thousand: u64,
 }
 
+/// A recovery that was started and not ended (P54).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The first height at which the new keys may take over.
+    pub due: u64,
+    /// The transaction keys from then on, ascending.
+    pub keys: Vec<KeyEntry>,
+}
+
+/// What a merged or renamed city became, and what became it (P68).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Succession {
+    /// The cities that this one continues, ascending.
+    pub predecessors: Vec<City>,
+    /// The city that continues this one.
+    pub successor: Option<City>,
+}
+
+/// What governance decides besides the parameters (P70).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The cities that decide blocks, ascending.
+    pub committee: Vec<City>,
+    /// How many member cities are not retired.
+    pub members: u64,
+    /// How many proposals were made.
+    pub proposals: u64,
+    /// `(version, height)`: protocol versions and the heights from which they hold, ascending in both.
+    pub protocol: Vec<(u64, u64)>,
+}
+
+/// A change that cities vote on (P58).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The change in CBOR.
+    pub change: Vec<u8>,
+    /// The cities that agree, ascending.
+    pub votes: Vec<City>,
+    /// The last height for votes.
+    pub until: u64,
+}
+
 /// One version of what a map key resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -179,6 +225,8 @@ pub struct Record {
     pub height: u64,
     /// Hash of the previous version; none for version 1.
     pub previous: Option<Hash>,
+    /// Height of the previous version; none for version 1.
+    pub previous_height: Option<u64>,
     /// Where it stands in its life.
     pub status: Status,
     /// Whether the city, not the holder, set the status.
@@ -215,6 +263,30 @@ pub struct Record {
     pub serials: Option<u64>,
     /// Whether the network is a test network.
     pub test: bool,
+    /// Whether items were registered singly in this range (P46).
+    pub used: bool,
+    /// How many transaction keys must sign for the subject; none stands for 1 (P51).
+    pub threshold: Option<u64>,
+    /// A recovery that is under way.
+    pub recovery: Option<Box<Recovery>>,
+    /// Holder code of whoever may accept a transfer (P56).
+    pub offered_to: Option<String>,
+    /// Of a city.
+    pub succession: Option<Box<Succession>>,
+    /// The TLS certificate of a city's node, DER, when it came by governance.
+    pub certificate: Option<Box<[u8]>>,
+    /// SHA-256 of the JSON Schema of a category's items.
+    pub schema: Option<Hash>,
+    /// Operations of an organisation in a block, when its city set a limit of its own (P72).
+    pub rate: Option<u64>,
+    /// Of the record of kind 11.
+    pub configuration: Option<Box<Configuration>>,
+    /// Of a proposal.
+    pub proposal: Option<Box<Proposal>>,
+    /// The reason code of the operation that made this version.
+    pub reason: Option<u64>,
+    /// The digest of the decision document that it named.
+    pub basis: Option<Hash>,
 }
 
 /// The longest record that is ever stored.
@@ -223,6 +295,15 @@ const MAX_KEYS: usize = 64;
 const MAX_SERVICES: usize = 64;
 const MAX_COMMITMENTS: usize = 256;
 const MAX_PARAMETERS: usize = 64;
+/// The most keys that must sign for one subject.
+pub const MAX_THRESHOLD: u64 = 16;
+/// The longest TLS certificate of a city.
+pub const MAX_CERTIFICATE: usize = 1_024;
+/// The longest change that cities vote on.
+pub const MAX_CHANGE: usize = 8 * 1_024;
+/// The most cities in a list of a record.
+const MAX_CITIES: usize = 1_024;
+const MAX_PROTOCOLS: usize = 64;
 
 mod field {
     pub const KIND: u64 = 0;
@@ -232,6 +313,7 @@ mod field {
     pub const STATUS: u64 = 4;
     pub const STATUS_BY_CITY: u64 = 5;
     pub const CHILDREN: u64 = 6;
+    pub const PREVIOUS_HEIGHT: u64 = 7;
     pub const NAME: u64 = 8;
     pub const KEYS: u64 = 9;
     pub const ADMINISTERED_BY: u64 = 10;
@@ -247,6 +329,18 @@ mod field {
     pub const PURPOSE: u64 = 20;
     pub const SERIALS: u64 = 21;
     pub const TEST: u64 = 22;
+    pub const USED: u64 = 23;
+    pub const THRESHOLD: u64 = 24;
+    pub const RECOVERY: u64 = 25;
+    pub const OFFERED_TO: u64 = 26;
+    pub const SUCCESSION: u64 = 27;
+    pub const CERTIFICATE: u64 = 28;
+    pub const SCHEMA: u64 = 29;
+    pub const RATE: u64 = 30;
+    pub const CONFIGURATION: u64 = 31;
+    pub const PROPOSAL: u64 = 32;
+    pub const REASON: u64 = 33;
+    pub const BASIS: u64 = 34;
 }
 
 /// The fields of a kind beyond those that all share: (required, allowed).
@@ -254,17 +348,19 @@ fn fields_of(kind: Kind) -> (&'static [u64], &'static [u64]) {
     use field::*;
     match kind {
         Kind::Network => (&[NAME], &[TEST]),
-        Kind::City => (&[NAME, KEYS], &[ADMINISTERED_BY, SERVICES, COMMITMENTS]),
-        Kind::Organisation => (&[NAME, KEYS, QUOTA], &[SERVICES, COMMITMENTS]),
-        Kind::Category => (&[NAME], &[SERVICES]),
+        Kind::City => (&[NAME, KEYS], &[ADMINISTERED_BY, SERVICES, COMMITMENTS, THRESHOLD, RECOVERY, SUCCESSION, CERTIFICATE]),
+        Kind::Organisation => (&[NAME, KEYS, QUOTA], &[SERVICES, COMMITMENTS, THRESHOLD, RECOVERY, RATE]),
+        Kind::Category => (&[NAME], &[SERVICES, COMMITMENTS, SCHEMA]),
         Kind::Class => (&[ALLOCATION], &[]),
-        Kind::Million | Kind::Thousand => (&[], &[HOLDER, TABLE]),
-        Kind::Item => (&[CODE], &[HOLDER, SERVICES, COMMITMENTS]),
+        Kind::Million | Kind::Thousand => (&[], &[HOLDER, TABLE, USED, OFFERED_TO]),
+        Kind::Item => (&[CODE], &[HOLDER, SERVICES, COMMITMENTS, KEYS, THRESHOLD, RECOVERY, OFFERED_TO]),
         Kind::Alias => (&[CODE], &[]),
         Kind::Foreign => (&[CLAIMS], &[]),
-        Kind::Parameters => (&[PARAMETERS], &[]),
+        Kind::Parameters => (&[PARAMETERS, CONFIGURATION], &[]),
         Kind::Key => (&[HOLDER, PURPOSE], &[]),
         Kind::Holding => (&[SERIALS], &[]),
+        Kind::District => (&[ADMINISTERED_BY], &[]),
+        Kind::Proposal => (&[HOLDER, PROPOSAL], &[]),
     }
 }
 
@@ -276,6 +372,7 @@ impl Record {
             version: 1,
             height,
             previous: None,
+            previous_height: None,
             status: Status::Active,
             status_by_city: false,
             children: Children::None,
@@ -294,6 +391,18 @@ impl Record {
             purpose: None,
             serials: None,
             test: false,
+            used: false,
+            threshold: None,
+            recovery: None,
+            offered_to: None,
+            succession: None,
+            certificate: None,
+            schema: None,
+            rate: None,
+            configuration: None,
+            proposal: None,
+            reason: None,
+            basis: None,
         }
     }
 
@@ -304,7 +413,10 @@ impl Record {
         let mut next = self.clone();
         next.version += 1;
         next.previous = Some(record_hash(encoded));
+        next.previous_height = Some(self.height);
         next.height = height;
+        next.reason = None;
+        next.basis = None;
         next
     }
 
@@ -332,18 +444,14 @@ impl Record {
         if begin(&mut body, CHILDREN, self.children != Children::None) {
             body.uint(self.children as u64);
         }
+        if let Some(height) = self.previous_height.filter(|_| begin(&mut body, PREVIOUS_HEIGHT, self.previous_height.is_some())) {
+            body.uint(height);
+        }
         if let Some(name) = self.name.as_ref().filter(|_| begin(&mut body, NAME, self.name.is_some())) {
             body.text(name);
         }
         if begin(&mut body, KEYS, !self.keys.is_empty()) {
-            body.array(self.keys.len());
-            for key in &self.keys {
-                body.array(5).uint(key.suite as u64).uint(key.purpose as u64).bytes(&key.key).uint(key.from);
-                match key.until {
-                    Some(until) => body.uint(until),
-                    None => body.null(),
-                };
-            }
+            encode_keys(&mut body, &self.keys);
         }
         if let Some(city) = self.administered_by.as_ref().filter(|_| begin(&mut body, ADMINISTERED_BY, self.administered_by.is_some())) {
             body.text(city.as_str());
@@ -402,6 +510,55 @@ impl Record {
         if begin(&mut body, TEST, self.test) {
             body.uint(1);
         }
+        if begin(&mut body, USED, self.used) {
+            body.uint(1);
+        }
+        if let Some(threshold) = self.threshold.filter(|_| begin(&mut body, THRESHOLD, self.threshold.is_some())) {
+            body.uint(threshold);
+        }
+        if let Some(recovery) = self.recovery.as_ref().filter(|_| begin(&mut body, RECOVERY, self.recovery.is_some())) {
+            body.array(2).uint(recovery.due);
+            encode_keys(&mut body, &recovery.keys);
+        }
+        if let Some(receiver) = self.offered_to.as_ref().filter(|_| begin(&mut body, OFFERED_TO, self.offered_to.is_some())) {
+            body.text(receiver);
+        }
+        if let Some(succession) = self.succession.as_ref().filter(|_| begin(&mut body, SUCCESSION, self.succession.is_some())) {
+            body.array(2);
+            encode_cities(&mut body, &succession.predecessors);
+            match &succession.successor {
+                Some(city) => body.text(city.as_str()),
+                None => body.null(),
+            };
+        }
+        if let Some(certificate) = self.certificate.as_ref().filter(|_| begin(&mut body, CERTIFICATE, self.certificate.is_some())) {
+            body.bytes(certificate);
+        }
+        if let Some(schema) = self.schema.filter(|_| begin(&mut body, SCHEMA, self.schema.is_some())) {
+            body.bytes(&schema);
+        }
+        if let Some(rate) = self.rate.filter(|_| begin(&mut body, RATE, self.rate.is_some())) {
+            body.uint(rate);
+        }
+        if let Some(configuration) = self.configuration.as_ref().filter(|_| begin(&mut body, CONFIGURATION, self.configuration.is_some())) {
+            body.array(4);
+            encode_cities(&mut body, &configuration.committee);
+            body.uint(configuration.members).uint(configuration.proposals).array(configuration.protocol.len());
+            for (version, height) in &configuration.protocol {
+                body.array(2).uint(*version).uint(*height);
+            }
+        }
+        if let Some(proposal) = self.proposal.as_ref().filter(|_| begin(&mut body, PROPOSAL, self.proposal.is_some())) {
+            body.array(3).bytes(&proposal.change);
+            encode_cities(&mut body, &proposal.votes);
+            body.uint(proposal.until);
+        }
+        if let Some(reason) = self.reason.filter(|_| begin(&mut body, REASON, self.reason.is_some())) {
+            body.uint(reason);
+        }
+        if let Some(basis) = self.basis.filter(|_| begin(&mut body, BASIS, self.basis.is_some())) {
+            body.bytes(&basis);
+        }
         let body = body.finish();
         let mut out = Encoder::with_capacity(body.len() + 2);
         out.map(pairs).raw(&body);
@@ -415,9 +572,9 @@ impl Record {
             return Err(Error::malformed(format!("a record of {} bytes, more than the limit of {MAX_RECORD}", bytes.len())));
         }
         let mut decoder = Decoder::new(bytes);
-        let count = decoder.map(32)?;
+        let count = decoder.map(64)?;
         let mut record = Record::new(Kind::Network, 0);
-        let mut seen: u32 = 0;
+        let mut seen: u64 = 0;
         let mut last = None;
         for _ in 0..count {
             let key = decoder.key_after(last)?;
@@ -439,6 +596,7 @@ impl Record {
                         }
                     }
                 }
+                PREVIOUS_HEIGHT => record.previous_height = Some(decoder.uint()?),
                 NAME => record.name = Some(decoder.text(MAX_TEXT)?.to_owned()),
                 KEYS => record.keys = decode_keys(&mut decoder)?,
                 ADMINISTERED_BY => record.administered_by = Some(City::parse(decoder.text(6)?)?),
@@ -469,6 +627,30 @@ impl Record {
                 PURPOSE => record.purpose = Some(Purpose::parse(decoder.uint()?)?),
                 SERIALS => record.serials = Some(decoder.uint()?),
                 TEST => record.test = flag(&mut decoder)?,
+                USED => record.used = flag(&mut decoder)?,
+                THRESHOLD => record.threshold = Some(decoder.uint_to(MAX_THRESHOLD)?),
+                RECOVERY => {
+                    decoder.array_of(2)?;
+                    record.recovery = Some(Box::new(Recovery { due: decoder.uint()?, keys: decode_keys(&mut decoder)? }));
+                }
+                OFFERED_TO => record.offered_to = Some(decoder.text(MAX_TEXT)?.to_owned()),
+                SUCCESSION => {
+                    decoder.array_of(2)?;
+                    let predecessors = decode_cities(&mut decoder)?;
+                    let successor = if decoder.null() { None } else { Some(City::parse(decoder.text(6)?)?) };
+                    record.succession = Some(Box::new(Succession { predecessors, successor }));
+                }
+                CERTIFICATE => record.certificate = Some(decoder.bytes(MAX_CERTIFICATE)?.into()),
+                SCHEMA => record.schema = Some(decoder.hash()?),
+                RATE => record.rate = Some(decoder.uint()?),
+                CONFIGURATION => record.configuration = Some(Box::new(decode_configuration(&mut decoder)?)),
+                PROPOSAL => {
+                    decoder.array_of(3)?;
+                    let change = decoder.bytes(MAX_CHANGE)?.to_vec();
+                    record.proposal = Some(Box::new(Proposal { change, votes: decode_cities(&mut decoder)?, until: decoder.uint()? }));
+                }
+                REASON => record.reason = Some(decoder.uint()?),
+                BASIS => record.basis = Some(decoder.hash()?),
                 other => return Err(Error::malformed(format!("unknown record field {other}"))),
             }
             seen |= 1 << key;
@@ -478,13 +660,13 @@ impl Record {
         Ok(record)
     }
 
-    fn check_fields(&self, seen: u32) -> Result<(), Error> {
+    fn check_fields(&self, seen: u64) -> Result<(), Error> {
         use field::*;
-        let bits = |fields: &[u64]| fields.iter().fold(0u32, |mask, field| mask | 1 << field);
+        let bits = |fields: &[u64]| fields.iter().fold(0u64, |mask, field| mask | 1 << field);
         let (required, allowed) = fields_of(self.kind);
         let shared = bits(&[KIND, VERSION, HEIGHT, STATUS]);
         let needed = shared | bits(required);
-        let possible = needed | bits(&[PREVIOUS, STATUS_BY_CITY, CHILDREN]) | bits(allowed);
+        let possible = needed | bits(&[PREVIOUS, STATUS_BY_CITY, CHILDREN, PREVIOUS_HEIGHT, REASON, BASIS]) | bits(allowed);
         let name = self.kind.name();
         if seen & needed != needed {
             return Err(Error::malformed(format!("a {name} record lacks a field that it needs; see docs/cityid.cddl")));
@@ -494,6 +676,15 @@ impl Record {
         }
         if self.version == 0 || (self.version == 1) != self.previous.is_none() {
             return Err(Error::malformed(format!("a {name} record of version {} does not fit its previous hash", self.version)));
+        }
+        if self.previous_height.is_some() != self.previous.is_some() || self.previous_height.is_some_and(|height| height > self.height) {
+            return Err(Error::malformed(format!("a {name} record whose previous version has no height, or a later one")));
+        }
+        // One encoding of each meaning: what says nothing is left out.
+        let says_nothing = self.threshold.is_some_and(|threshold| threshold < 2)
+            || self.succession.as_deref().is_some_and(|succession| *succession == Succession::default());
+        if says_nothing {
+            return Err(Error::malformed(format!("a {name} record with a threshold below 2 or an empty succession; leave it out")));
         }
         if self.table.is_some_and(|table| table.height > self.height) {
             return Err(Error::malformed(format!("a {name} record holds a table that was sealed after the record was written")));
@@ -533,6 +724,56 @@ fn not_empty(count: usize) -> Result<usize, Error> {
         return Err(Error::malformed("an empty list; a list without items is left out"));
     }
     Ok(count)
+}
+
+fn encode_keys(out: &mut Encoder, keys: &[KeyEntry]) {
+    out.array(keys.len());
+    for key in keys {
+        out.array(5).uint(key.suite as u64).uint(key.purpose as u64).bytes(&key.key).uint(key.from);
+        match key.until {
+            Some(until) => out.uint(until),
+            None => out.null(),
+        };
+    }
+}
+
+fn encode_cities(out: &mut Encoder, cities: &[City]) {
+    out.array(cities.len());
+    for city in cities {
+        out.text(city.as_str());
+    }
+}
+
+/// Cities that ascend.
+fn decode_cities(decoder: &mut Decoder<'_>) -> Result<Vec<City>, Error> {
+    let count = decoder.list(MAX_CITIES, 7)?;
+    let mut cities: Vec<City> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let city = City::parse(decoder.text(6)?)?;
+        if cities.last().is_some_and(|last| *last >= city) {
+            return Err(Error::malformed("cities that are repeated or not ascending"));
+        }
+        cities.push(city);
+    }
+    Ok(cities)
+}
+
+fn decode_configuration(decoder: &mut Decoder<'_>) -> Result<Configuration, Error> {
+    decoder.array_of(4)?;
+    let committee = decode_cities(decoder)?;
+    let members = decoder.uint()?;
+    let proposals = decoder.uint()?;
+    let count = not_empty(decoder.list(MAX_PROTOCOLS, 3)?)?;
+    let mut protocol: Vec<(u64, u64)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        decoder.array_of(2)?;
+        let next = (decoder.uint()?, decoder.uint()?);
+        if protocol.last().is_some_and(|last| last.0 >= next.0 || last.1 >= next.1) {
+            return Err(Error::malformed("protocol versions that do not ascend with their heights"));
+        }
+        protocol.push(next);
+    }
+    Ok(Configuration { committee, members, proposals, protocol })
 }
 
 fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyEntry>, Error> {

@@ -3,14 +3,15 @@
 //! Heights, versions and times are strings where they are 64-bit (JSON numbers lose precision above 2^53); bytes are hexadecimal.
 use crate::answer;
 use crate::block::Header;
-use crate::code::Subject;
+use crate::code::{City, Subject};
 use crate::error::Error;
 use crate::hash::hex;
+use crate::ledger::execute::Output;
 use crate::ledger::operation::{commitments_json, services_json, Operation};
 use crate::ledger::stored::{Outcome, Receipt};
 use crate::ledger::transaction::Transaction;
 use crate::ledger::Published;
-use crate::record::{Children, Record, Status};
+use crate::record::{Children, KeyEntry, Record, Status};
 use serde_json::{json, Map, Value};
 
 impl Record {
@@ -23,6 +24,9 @@ impl Record {
         put("height", json!(self.height.to_string()));
         if let Some(previous) = &self.previous {
             put("previous", json!(hex(previous)));
+        }
+        if let Some(height) = self.previous_height {
+            put("previous_height", json!(height.to_string()));
         }
         put("status", json!(self.status.name()));
         if self.status_by_city {
@@ -47,17 +51,7 @@ impl Record {
             put("holder", json!(holder));
         }
         if !self.keys.is_empty() {
-            let keys: Vec<Value> = self
-                .keys
-                .iter()
-                .map(|key| {
-                    json!({
-                        "suite": key.suite as u8, "purpose": key.purpose.name(), "key": hex(&key.key), "from": key.from.to_string(),
-                        "until": key.until.map(|until| until.to_string()),
-                    })
-                })
-                .collect();
-            put("keys", json!(keys));
+            put("keys", keys_json(&self.keys));
         }
         if let Some(purpose) = self.purpose {
             put("purpose", json!(purpose.name()));
@@ -98,8 +92,66 @@ impl Record {
         if !self.parameters.is_empty() {
             put("parameters", json!(self.parameters));
         }
+        if self.used {
+            put("used", json!(true));
+        }
+        if let Some(threshold) = self.threshold {
+            put("threshold", json!(threshold));
+        }
+        if let Some(recovery) = &self.recovery {
+            put("recovery", json!({"due": recovery.due.to_string(), "keys": keys_json(&recovery.keys)}));
+        }
+        if let Some(receiver) = &self.offered_to {
+            put("offered_to", json!(receiver));
+        }
+        if let Some(succession) = &self.succession {
+            put("predecessors", cities_json(&succession.predecessors));
+            put("successor", json!(succession.successor.as_ref().map(|city| city.as_str())));
+        }
+        if let Some(certificate) = &self.certificate {
+            put("certificate", json!(hex(certificate)));
+        }
+        if let Some(schema) = &self.schema {
+            put("schema", json!(hex(schema)));
+        }
+        if let Some(rate) = self.rate {
+            put("rate", json!(rate.to_string()));
+        }
+        if let Some(configuration) = &self.configuration {
+            put("committee", cities_json(&configuration.committee));
+            put("members", json!(configuration.members));
+            put("proposals", json!(configuration.proposals.to_string()));
+            let protocol = configuration.protocol.iter().map(|(version, height)| json!([version, height.to_string()]));
+            put("protocol", protocol.collect());
+        }
+        if let Some(proposal) = &self.proposal {
+            put("change", json!(hex(&proposal.change)));
+            put("votes", cities_json(&proposal.votes));
+            put("until", json!(proposal.until.to_string()));
+        }
+        if let Some(reason) = self.reason {
+            put("reason", json!(reason));
+        }
+        if let Some(basis) = &self.basis {
+            put("basis", json!(hex(basis)));
+        }
         Value::Object(fields)
     }
+}
+
+fn keys_json(keys: &[KeyEntry]) -> Value {
+    keys.iter()
+        .map(|key| {
+            json!({
+                "suite": key.suite as u8, "purpose": key.purpose.name(), "key": hex(&key.key), "from": key.from.to_string(),
+                "until": key.until.map(|until| until.to_string()),
+            })
+        })
+        .collect()
+}
+
+fn cities_json(cities: &[City]) -> Value {
+    cities.iter().map(|city| json!(city.as_str())).collect()
 }
 
 impl Header {
@@ -131,8 +183,14 @@ impl Receipt {
         let (id, height) = (hex(&self.id), height.to_string());
         match &self.outcome {
             Outcome::Committed(outputs) => {
-                let outputs: Vec<Value> =
-                    outputs.iter().map(|output| output.map_or(Value::Null, |(base, size)| json!({"base": base, "size": size}))).collect();
+                let outputs: Vec<Value> = outputs
+                    .iter()
+                    .map(|output| match output {
+                        Output::None => Value::Null,
+                        Output::Range(base, size) => json!({"base": base, "size": size}),
+                        Output::Proposal(number) => json!({"proposal": number}),
+                    })
+                    .collect();
                 json!({"id": id, "height": height, "status": "committed", "outputs": outputs})
             }
             Outcome::Rejected(reason, operation) => {

@@ -296,6 +296,11 @@ impl<'a> Decoder<'a> {
         self.data.get(self.position).is_some_and(|byte| byte >> 5 == TEXT)
     }
 
+    /// Whether an unsigned integer comes next.
+    pub fn is_uint(&self) -> bool {
+        self.data.get(self.position).is_some_and(|byte| byte >> 5 == UINT)
+    }
+
     /// Nothing may remain.
     pub fn end(&self) -> Result<(), Error> {
         if self.is_at_end() {

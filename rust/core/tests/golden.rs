@@ -13,15 +13,15 @@ mod support;
 
 use cityid_core::answer::{verify, Answer, CertifiedHeader, Options, VerdictKind};
 use cityid_core::block::{header_hash, Header};
-use cityid_core::code::Serial;
+use cityid_core::code::{City, Serial};
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{domain, hex, sha256, Hash, Suite, Tag};
 use cityid_core::json::from_hex;
-use cityid_core::ledger::operation::{possession_message, Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Target};
+use cityid_core::ledger::operation::{possession_message, Action, Change, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::transaction::{assemble, assemble_batch, batch_digest, signing_message, transaction_id, Body, Transaction};
 use cityid_core::map_key::{Kind, MapKey};
-use cityid_core::record::{Allocation, Children, KeyEntry, Purpose, Record, Status, Table};
+use cityid_core::record::{Allocation, Children, Configuration, KeyEntry, Proposal, Purpose, Record, Recovery, Status, Succession, Table};
 use cityid_core::trust::Trust;
 use cityid_core::vote::{sign_bytes, CommitCertificate, VoteKind, NO_ROUND};
 use cityid_core::wire::{Decoder, Encoder};
@@ -203,6 +203,8 @@ fn map_keys(files: &mut Files) {
         MapKey::Parameters,
         MapKey::Key(&key),
         MapKey::Holding(city, org("A7K2"), class),
+        MapKey::District(City::parse("130102").unwrap()),
+        MapKey::Proposal(258),
     ];
     for key in keys {
         files.insert(format!("key-{:02}-{}.hex", key.kind() as u8, key.kind().name()), [key.encode(), key.path().to_vec()].concat());
@@ -220,9 +222,12 @@ fn records() -> Vec<Record> {
     let entry = |purpose, number, until| KeyEntry { suite: Suite::Ed25519Sha256, purpose, key: public(7, number), from: 3, until };
     let holder = Some("MA.156.130100.A7K2".to_owned());
     let table = Table { root: [1; 32], depth: 10, version: 2, height: 299, overrides: 3, digest: [2; 32], count: 1_000 };
+    let recovery = Some(Box::new(Recovery { due: 1_300, keys: vec![entry(Purpose::Transaction, 9, None)] }));
+    let cities = |texts: &[&str]| texts.iter().map(|text| City::parse(text).unwrap()).collect::<Vec<_>>();
     let make = |kind| {
         let mut record = Record::new(kind, 300);
-        (record.version, record.previous) = (2, Some([9; 32]));
+        (record.version, record.previous, record.previous_height) = (2, Some([9; 32]), Some(250));
+        (record.reason, record.basis) = (Some(7), Some([8; 32]));
         match kind {
             Kind::Network => {
                 (record.name, record.test, record.children) = (Some("Test network".to_owned()), true, Children::Map);
@@ -231,6 +236,10 @@ fn records() -> Vec<Record> {
                 record.name = Some("石家庄".to_owned());
                 record.keys = vec![entry(Purpose::Transaction, 1, Some(900)), entry(Purpose::Consensus, 2, None)];
                 record.administered_by = Some(city());
+                record.threshold = Some(2);
+                record.recovery = recovery.clone();
+                record.succession = Some(Box::new(Succession { predecessors: cities(&["130600"]), successor: Some(city()) }));
+                record.certificate = Some(vec![0x30, 0x01, 0x02].into());
                 (record.services, record.commitments) = (services.clone(), commitments.clone());
                 record.children = Children::Map;
             }
@@ -238,30 +247,56 @@ fn records() -> Vec<Record> {
                 record.name = Some("Lighting office".to_owned());
                 record.keys = vec![entry(Purpose::Transaction, 1, None)];
                 record.quota = Some(1 << 40);
+                record.rate = Some(1_000);
+                record.threshold = Some(2);
+                record.recovery = recovery.clone();
                 (record.services, record.commitments) = (services.clone(), commitments.clone());
                 (record.status, record.status_by_city, record.children) = (Status::Suspended, true, Children::Map);
             }
             Kind::Category => {
                 record.name = Some("Street lamp".to_owned());
-                record.services = services.clone();
+                (record.services, record.commitments) = (services.clone(), commitments.clone());
+                record.schema = Some([4; 32]);
             }
             Kind::Class => {
                 record.allocation = Some(Allocation { next_million: 2, open_million: Some(1), next_thousand: 17 });
                 record.children = Children::Map;
             }
-            Kind::Million => (record.holder, record.children) = (holder.clone(), Children::Items),
+            Kind::Million => {
+                (record.holder, record.children, record.used) = (holder.clone(), Children::Items, true);
+                record.offered_to = Some("MA.156.130100.B8L3".to_owned());
+            }
             Kind::Thousand => (record.holder, record.table, record.children) = (holder.clone(), Some(table), Children::Table),
             Kind::Item => {
                 record.code = Some(code(12_345));
                 record.holder = Some("MA.156.130100.B8L3".to_owned());
                 (record.services, record.commitments) = (services.clone(), commitments.clone());
                 record.status = Status::Retired;
+                record.keys = vec![entry(Purpose::Transaction, 1, None), entry(Purpose::Assertion, 3, None)];
+                record.threshold = Some(2);
+                record.recovery = recovery.clone();
+                record.offered_to = Some("MA.156.130100".to_owned());
             }
             Kind::Alias => record.code = Some(code(12_345)),
             Kind::Foreign => record.claims = vec!["MA.156.130100".to_owned(), "MA.156.130100.A7K2".to_owned()],
-            Kind::Parameters => record.parameters = genesis_of(4).parameters.values().to_vec(),
+            Kind::Parameters => {
+                record.parameters = genesis_of(4).parameters.values().to_vec();
+                record.configuration = Some(Box::new(Configuration {
+                    committee: cities(&["130100", "310000", "440300", "510100"]),
+                    members: 5,
+                    proposals: 3,
+                    protocol: vec![(1, 0), (2, 1_000)],
+                }));
+            }
             Kind::Key => (record.holder, record.purpose) = (holder.clone(), Some(Purpose::Transaction)),
             Kind::Holding => record.serials = Some(1_001_000),
+            Kind::District => record.administered_by = Some(city()),
+            Kind::Proposal => {
+                record.holder = Some("MA.156.310000".to_owned());
+                let mut change = Encoder::new();
+                Change::RemoveCity { city: city() }.encode(&mut change);
+                record.proposal = Some(Box::new(Proposal { change: change.finish(), votes: cities(&["310000", "440300"]), until: 10_300 }));
+            }
         }
         record
     };
@@ -279,8 +314,14 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
     let commitments = vec![("name".to_owned(), [5; 32])];
     let services = vec![("linkset".to_owned(), "https://example.org/linkset".to_owned())];
     let proof = |number: usize| {
-        let message = possession_message(genesis, &holder, Purpose::Transaction, &public(number, 1));
-        KeyProof { purpose: Purpose::Transaction, key: public(number, 1), possession: secret(number, 1).sign(&message).to_bytes() }
+        let message = possession_message(genesis, &holder.code(), Purpose::Transaction, &public(number, 1));
+        KeyProof {
+            purpose: Purpose::Transaction,
+            key: public(number, 1),
+            from: 0,
+            until: None,
+            possession: secret(number, 1).sign(&message).to_bytes(),
+        }
     };
     let new_item = |number, status, full: bool| NewItem {
         serial: Serial::new(number).unwrap(),
@@ -299,6 +340,7 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
                 org: org("A7K2"),
                 name: "Lighting office".to_owned(),
                 quota: 1_000_000,
+                rate: None,
                 keys: vec![proof(200)],
                 commitments: commitments.clone(),
             },
@@ -306,7 +348,12 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
         ("2-allocate-range", Action::AllocateRange { holder, class: class(), size: 1_000 }),
         (
             "3-register-category",
-            Action::RegisterCategory { holder: Holder { org: None, ..holder }, category: category(), name: "Lamp".to_owned() },
+            Action::RegisterCategory {
+                holder: Holder { org: None, ..holder },
+                category: category(),
+                name: "Lamp".to_owned(),
+                schema: None,
+            },
         ),
         (
             "4-register-items",
@@ -318,8 +365,11 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
         ),
         ("5-update-items", Action::UpdateItems { city: city(), class: class(), items: vec![update] }),
         ("6-set-status-of-code", status(Target::Code(whole_code))),
-        ("6-set-status-of-range", status(Target::Range { city: city(), class: class(), base: serial(1_000), size: 1_000 })),
-        ("7-rotate-keys", Action::RotateKeys { subject: holder, expected_version: 1, add: vec![proof(201)], remove: vec![public(200, 1)] }),
+        ("6-set-status-of-range", status(Target::Range(Range { city: city(), class: class(), base: serial(1_000), size: 1_000 }))),
+        (
+            "7-rotate-keys",
+            Action::RotateKeys { subject: holder.code(), expected_version: 1, add: vec![proof(201)], remove: vec![public(200, 1)] },
+        ),
     ];
     let mut operations: Vec<(&str, Operation)> =
         actions.into_iter().map(|(name, action)| (name, Operation { action, reason: None, basis: None })).collect();

@@ -1,11 +1,12 @@
 //! The ledger against the rule: every operation, every refusal, replay of ids, atomicity, speculation, restart.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use cityid_core::code::{City, Subject};
+use cityid_core::code::{City, Code, Subject};
 use cityid_core::error::Error;
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{hex, Hash};
-use cityid_core::ledger::operation::{possession_message, Holder, Operation};
+use cityid_core::ledger::execute::Output;
+use cityid_core::ledger::operation::{possession_message, Operation};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{assemble, assemble_batch, signing_message, transaction_id, Body};
 use cityid_core::ledger::{Candidate, Commit, Ledger};
@@ -45,6 +46,13 @@ struct World {
     ledger: Ledger,
     nonce: u64,
     commits: Vec<(Vec<u8>, Commit, Vec<u8>)>,
+}
+
+fn base(output: Output) -> u64 {
+    match output {
+        Output::Range(base, _) => base,
+        other => panic!("{other:?}"),
+    }
 }
 
 impl World {
@@ -144,7 +152,7 @@ impl World {
         self.block(&[transaction]).remove(0)
     }
 
-    fn ok(&mut self, operations: Value, signers: &[&SigningKey]) -> Vec<Option<(u64, u64)>> {
+    fn ok(&mut self, operations: Value, signers: &[&SigningKey]) -> Vec<Output> {
         match self.run(operations, signers) {
             Outcome::Committed(outputs) => outputs,
             other => panic!("{other:?}"),
@@ -170,7 +178,7 @@ impl World {
     }
 
     fn admit_json(&self, org: &str, holder_key: &SigningKey, quota: u64) -> Value {
-        let subject = Holder::parse(&format!("MA.156.130100.{org}")).unwrap();
+        let subject = Code::parse(&format!("MA.156.130100.{org}"), None).unwrap();
         let possession =
             holder_key.sign(&possession_message(&self.genesis(), &subject, Purpose::Transaction, &public(holder_key))).to_bytes();
         json!([{"op": "admit_organisation", "city": "130100", "org": org, "name": "路灯管理处", "quota": quota,
@@ -187,7 +195,7 @@ impl World {
             json!([allocate("A7K2", 1000), {"op": "register_category", "city": "130100", "org": "A7K2", "use": "60", "class": "010203", "model": "1", "name": "路灯"}]),
             &[&org],
         );
-        assert_eq!(outputs, [Some((0, 1000)), None]);
+        assert_eq!(outputs, [Output::Range(0, 1000), Output::None]);
         (world, city, org)
     }
 }
@@ -262,7 +270,7 @@ fn ranges_are_handed_out_in_block_order_without_overlap() {
         .block(&requests)
         .into_iter()
         .map(|outcome| match outcome {
-            Outcome::Committed(outputs) => outputs[0].unwrap().0,
+            Outcome::Committed(outputs) => base(outputs[0]),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -283,11 +291,11 @@ fn a_full_million_opens_the_next_and_the_last_one_is_the_end() {
     let city = key("130100/transaction");
     let city_range = |size: u64| json!({"op": "allocate_range", "city": "130100", "class": "010203", "size": size});
     let outputs = world.ok(Value::Array(vec![city_range(1000); 1001]), &[&city]);
-    assert_eq!((outputs[999], outputs[1000]), (Some((999_000, 1000)), Some((1_000_000, 1000))));
+    assert_eq!((outputs[999], outputs[1000]), (Output::Range(999_000, 1000), Output::Range(1_000_000, 1000)));
     let outputs = world.ok(Value::Array(vec![city_range(1_000_000); 998]), &[&city]);
-    assert_eq!(outputs[997], Some((999_000_000, 1_000_000)));
+    assert_eq!(outputs[997], Output::Range(999_000_000, 1_000_000));
     world.refused(json!([city_range(1_000_000)]), &[&city], "exhausted");
-    assert_eq!(world.ok(json!([city_range(1000)]), &[&city]), [Some((1_001_000, 1000))], "the open million goes on");
+    assert_eq!(world.ok(json!([city_range(1000)]), &[&city]), [Output::Range(1_001_000, 1000)], "the open million goes on");
 }
 
 #[test]
@@ -365,7 +373,7 @@ fn status_moves_by_the_rule_and_what_the_city_suspends_only_the_city_reactivates
 fn keys_rotate_with_possession_and_never_move_to_another_subject() {
     let (mut world, city, org) = World::with_organisation();
     let fresh = key("A7K2/2");
-    let subject = Holder::parse("MA.156.130100.A7K2").unwrap();
+    let subject = Code::parse("MA.156.130100.A7K2", None).unwrap();
     let possession = fresh.sign(&possession_message(&world.genesis(), &subject, Purpose::Transaction, &public(&fresh))).to_bytes();
     let add = json!([{"purpose": "transaction", "key": hex(&public(&fresh)), "possession": hex(&possession)}]);
     let rotate = |version: u64, add: &Value, remove: Vec<String>| json!([{"op": "rotate_keys", "code": "MA.156.130100.A7K2", "expected_version": version, "add": add, "remove": remove}]);

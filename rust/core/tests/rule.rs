@@ -10,7 +10,7 @@ use cityid_core::genesis::Parameters;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
 use cityid_core::ledger::execute::{execute, Executed};
-use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Target};
+use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
 use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
@@ -54,7 +54,7 @@ fn category(choice: u8) -> Category {
 
 fn key_proof(choice: u8) -> KeyProof {
     let purpose = if choice % 16 == 15 { Purpose::Consensus } else { Purpose::Transaction };
-    KeyProof { purpose, key: support::public(300 + usize::from(choice) % 4, 1), possession: [0; 64] }
+    KeyProof { purpose, key: support::public(300 + usize::from(choice) % 4, 1), from: 0, until: None, possession: [0; 64] }
 }
 
 /// Six numbers say what an operation does, and who signs its transaction.
@@ -71,10 +71,11 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
             name: "n".to_owned(),
             quota: [0, 1_000, 3_000, i64::MAX as u64][usize::from(which) % 4],
             keys: vec![key_proof(number as u8)],
+            rate: None,
             commitments: Vec::new(),
         },
         1 => Action::AllocateRange { holder: holder(who), class: class(what), size: if which % 8 == 0 { 1_000_000 } else { 1_000 } },
-        2 => Action::RegisterCategory { holder: holder(who), category: category(what), name: "n".to_owned() },
+        2 => Action::RegisterCategory { holder: holder(who), category: category(what), name: "n".to_owned(), schema: None },
         3 | 4 => {
             let item = |serial| NewItem {
                 serial,
@@ -93,16 +94,16 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
             let Holder { city, org } = holder(who);
             let target = match what % 5 {
                 0 => Target::Code(Code::Category { city, org, category: category(which) }),
-                1 => Target::Range { city, class: class(which), base: support::serial(u32::from(number) % 3 * 1_000), size: 1_000 },
+                1 => Target::Range(Range { city, class: class(which), base: support::serial(u32::from(number) % 3 * 1_000), size: 1_000 }),
                 2 => Target::Code(holder(who).code()),
                 _ => Target::Code(Code::Item { city, org, category: category(which), serial }),
             };
             Action::SetStatus { target, expected_version: 1 + u64::from(number) / 16 % 3, status }
         }
-        7 => Action::RotateKeys { subject: holder(who), expected_version, add: vec![key_proof(which)], remove: Vec::new() },
+        7 => Action::RotateKeys { subject: holder(who).code(), expected_version, add: vec![key_proof(which)], remove: Vec::new() },
         _ => {
             let remove = keys()[usize::from(which) % 7];
-            Action::RotateKeys { subject: holder(who), expected_version, add: Vec::new(), remove: vec![remove] }
+            Action::RotateKeys { subject: holder(who).code(), expected_version, add: Vec::new(), remove: vec![remove] }
         }
     }
 }
@@ -204,13 +205,14 @@ impl State {
                 record.status != Status::Retired && self.holder(&Holder { city: *city, org: code.org() }, signers)
             }),
             Action::SetStatus { target, .. } => match target {
-                Target::Range { city, .. } | Target::Code(Code::Org { city, .. }) => self.registrar(*city, signers),
+                Target::Range(Range { city, .. }) | Target::Code(Code::Org { city, .. }) => self.registrar(*city, signers),
                 Target::Code(Code::Category { city, org, .. } | Code::Item { city, org, .. }) => {
                     self.registrar(*city, signers) || self.holder(&Holder { city: *city, org: *org }, signers)
                 }
                 Target::Code(_) => false,
             },
-            Action::RotateKeys { subject, .. } => self.subject(subject, signers),
+            Action::RotateKeys { subject, .. } => self.subject(&Holder::parse(&subject.text()).unwrap(), signers),
+            other => unreachable!("{other:?} is not drawn"),
         }
     }
 }
@@ -387,8 +389,16 @@ fn only(state: &State, draws: Action, signers: &[[u8; 32]]) -> String {
 }
 
 fn admission(city: City, number: usize) -> Action {
-    let keys = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(number, 1), possession: [0; 64] }];
-    Action::AdmitOrganisation { city, org: Org::parse("C7K2").unwrap(), name: "n".to_owned(), quota: 1_000, keys, commitments: Vec::new() }
+    let keys = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(number, 1), from: 0, until: None, possession: [0; 64] }];
+    Action::AdmitOrganisation {
+        city,
+        org: Org::parse("C7K2").unwrap(),
+        name: "n".to_owned(),
+        quota: 1_000,
+        rate: None,
+        keys,
+        commitments: Vec::new(),
+    }
 }
 
 #[test]
@@ -399,7 +409,7 @@ fn whom_governance_put_in_charge_acts_for_the_city_and_nobody_else() {
     for action in [
         admission(city(1), 300),
         Action::AllocateRange { holder: merged, class: class(0), size: 1_000 },
-        Action::RegisterCategory { holder: merged, category: category(0), name: "n".to_owned() },
+        Action::RegisterCategory { holder: merged, category: category(0), name: "n".to_owned(), schema: None },
     ] {
         assert_eq!(only(&state, action.clone(), &[own]), "not_authorised", "{action:?}");
         assert_eq!(only(&state, action, &[registrar]), "committed");
@@ -470,9 +480,9 @@ fn a_city_with_many_keys_can_still_rotate_them() {
         genesis.records().into_iter().map(|(key, record)| Change { key: key.into(), record: record.into() }).collect();
     state.apply(&changes);
     let subject = Holder { city: city(0), org: None };
-    let add = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(420, 1), possession: [0; 64] }];
+    let add = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(420, 1), from: 0, until: None, possession: [0; 64] }];
     let signer = [support::public(400, 1)];
-    let rotate = |remove: Vec<[u8; 32]>| Action::RotateKeys { subject, expected_version: 1, add: add.clone(), remove };
+    let rotate = |remove: Vec<[u8; 32]>| Action::RotateKeys { subject: subject.code(), expected_version: 1, add: add.clone(), remove };
     assert_eq!(only(&state, rotate(vec![support::public(401, 1)]), &signer), "committed");
     assert_eq!(only(&state, rotate(Vec::new()), &signer), "too_large");
 }

@@ -2,10 +2,11 @@
 use crate::bytes::Bytes;
 use crate::error::{to_py, MalformedInput};
 use cityid_core::block::{self, Header};
+use cityid_core::code::Code;
 use cityid_core::commitment as commitments;
 use cityid_core::error::Error;
 use cityid_core::json;
-use cityid_core::ledger::operation::{self, Holder, Operation};
+use cityid_core::ledger::operation::{self, Operation};
 use cityid_core::ledger::transaction::{assemble, signing_message, transaction_id, Body, Transaction};
 use cityid_core::record::{Purpose, Record};
 use pyo3::prelude::*;
@@ -68,7 +69,7 @@ pub fn possession_message<'py>(
     purpose: &str,
     public_key: Bytes,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let subject = Holder::parse(subject).map_err(to_py)?;
+    let subject = Code::parse(subject, None).map_err(to_py)?;
     let purpose = Purpose::from_name(purpose).map_err(to_py)?;
     let message =
         operation::possession_message(&genesis_hash.fixed("a genesis hash")?, &subject, purpose, &public_key.fixed("a public key")?);

@@ -2,7 +2,7 @@
 use super::operation::{Action, Holder, Operation};
 use super::overlay::{Change, Entry, Overlay};
 use super::transaction::Transaction;
-use super::{items, organisations, ranges, status};
+use super::{adopt, governance, items, keys, organisations, profiles, ranges, recovery, sealed, status, transfers};
 use crate::code::City;
 use crate::error::Error;
 use crate::genesis::Parameters;
@@ -15,8 +15,16 @@ use crate::wire::Encoder;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// What an operation reports: a range that was assigned, or nothing.
-pub type Output = Option<(u64, u64)>;
+/// What an operation reports (P32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing.
+    None,
+    /// The range that was assigned: first serial and size.
+    Range(u64, u64),
+    /// The number of a proposal.
+    Proposal(u64),
+}
 
 /// What the transactions of a block did.
 pub struct Executed {
@@ -73,8 +81,9 @@ fn committed_receipt(id: &Hash, outputs: &[Output]) -> Vec<u8> {
     out.array(3).bytes(id).uint(0).array(outputs.len());
     for output in outputs {
         match output {
-            Some((base, size)) => out.array(2).uint(*base).uint(*size),
-            None => out.null(),
+            Output::None => out.null(),
+            Output::Range(base, size) => out.array(2).uint(*base).uint(*size),
+            Output::Proposal(number) => out.uint(*number),
         };
     }
     out.finish()
@@ -109,22 +118,49 @@ pub struct Context<'o, 's, 't> {
 
 impl Context<'_, '_, '_> {
     fn run_all(&mut self, operations: &[Operation]) -> Result<Vec<Output>, (Error, usize)> {
-        operations.iter().enumerate().map(|(index, operation)| self.run(&operation.action).map_err(|error| (error, index))).collect()
+        let mut outputs = Vec::with_capacity(operations.len());
+        for (index, operation) in operations.iter().enumerate() {
+            self.overlay.set_ground(operation.reason, operation.basis);
+            outputs.push(self.run(&operation.action).map_err(|error| (error, index))?);
+        }
+        Ok(outputs)
     }
 
     fn run(&mut self, action: &Action) -> Result<Output, Error> {
         match action {
-            Action::AdmitOrganisation { city, org, name, quota, keys, commitments } => {
-                organisations::admit(self, &organisations::Admission { city: *city, org: *org, name, quota: *quota, keys, commitments })
+            Action::AdmitOrganisation { city, org, name, quota, rate, keys, commitments } => organisations::admit(
+                self,
+                &organisations::Admission { city: *city, org: *org, name, quota: *quota, rate: *rate, keys, commitments },
+            ),
+            Action::SetTerms { city, org, expected_version, name, quota, rate } => {
+                organisations::set_terms(self, *city, *org, *expected_version, &organisations::Terms { name, quota: *quota, rate: *rate })
             }
-            Action::RotateKeys { subject, expected_version, add, remove } => {
-                organisations::rotate_keys(self, subject, *expected_version, add, remove)
+            Action::RotateKeys { subject, expected_version, add, remove } => keys::rotate(self, subject, *expected_version, add, remove),
+            Action::SetControllers { subject, expected_version, threshold } => {
+                keys::set_controllers(self, subject, *expected_version, *threshold)
             }
+            Action::StartRecovery { subject, expected_version, keys } => recovery::start(self, subject, *expected_version, keys),
+            Action::EndRecovery { subject, expected_version, cancel } => recovery::end(self, subject, *expected_version, *cancel),
+            Action::UpdateProfile { subject, expected_version, commitments, services, schema } => {
+                profiles::update(self, subject, *expected_version, commitments, services, *schema)
+            }
+            Action::OfferTransfer { target, expected_version, to } => transfers::offer(self, target, *expected_version, *to),
+            Action::AcceptTransfer { target, expected_version } => transfers::accept(self, target, *expected_version),
             Action::AllocateRange { holder, class, size } => ranges::allocate(self, holder, *class, *size),
-            Action::RegisterCategory { holder, category, name } => items::register_category(self, holder, category, name),
+            Action::ReserveRange { holder, range } => adopt::reserve(self, holder, range),
+            Action::RegisterAliases { namespace, aliases } => adopt::register_aliases(self, namespace, aliases),
+            Action::MapDistrict { city, district } => adopt::map_district(self, *city, *district),
+            Action::RegisterCategory { holder, category, name, schema } => items::register_category(self, holder, category, name, *schema),
             Action::RegisterItems { holder, category, items } => items::register(self, holder, category, items),
             Action::UpdateItems { city, class, items } => items::update(self, *city, *class, items),
+            Action::SealRange { range, expected_version, table, receipts } => sealed::seal(self, range, *expected_version, table, receipts),
+            Action::OverrideItem { holder, category, item, expected_version, proof } => {
+                sealed::override_item(self, holder, category, item, *expected_version, proof)
+            }
             Action::SetStatus { target, expected_version, status } => status::set(self, target, *expected_version, *status),
+            Action::Propose { city, change } => governance::propose(self, *city, change),
+            Action::Vote { city, proposal } => governance::vote(self, *city, *proposal),
+            Action::WithdrawProposal { city, proposal } => governance::withdraw(self, *city, *proposal),
         }
     }
 

@@ -5,12 +5,19 @@ use super::overlay::Entry;
 use super::ranges::range_of;
 use crate::code::{Category, City, Class, Code, Serial};
 use crate::error::Error;
+use crate::hash::Hash;
 use crate::map_key::{Kind, MapKey};
 use crate::record::{Children, Record, Status};
 use std::sync::Arc;
 
 /// P24: a holder registers a category.
-pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &Category, name: &str) -> Result<Output, Error> {
+pub fn register_category(
+    context: &mut Context<'_, '_, '_>,
+    holder: &Holder,
+    category: &Category,
+    name: &str,
+    schema: Option<Hash>,
+) -> Result<Output, Error> {
     context.authorise_holder(holder)?;
     let key = MapKey::Category(holder.city, holder.org, *category);
     if context.overlay.contains(&key) {
@@ -19,8 +26,9 @@ pub fn register_category(context: &mut Context<'_, '_, '_>, holder: &Holder, cat
     check_name(name)?;
     let mut record = Record::new(Kind::Category, context.overlay.height());
     record.name = Some(name.to_owned());
+    record.schema = schema;
     context.overlay.put(&key, record)?;
-    Ok(None)
+    Ok(Output::None)
 }
 
 /// P25: a holder registers items in ranges that it holds.
@@ -59,7 +67,7 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
         record.services.clone_from(&item.services);
         context.overlay.put(&key, record)?;
     }
-    Ok(None)
+    Ok(Output::None)
 }
 
 fn check_range(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, serial: Serial) -> Result<(), Error> {
@@ -121,5 +129,5 @@ pub fn update(context: &mut Context<'_, '_, '_>, city: City, class: Class, items
             record.services.clone_from(&change.services);
         })?;
     }
-    Ok(None)
+    Ok(Output::None)
 }

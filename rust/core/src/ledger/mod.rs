@@ -5,16 +5,23 @@
 //! Every method takes `&self`: the pool, the chain and the published block have locks of their own, so that verifying signatures,
 //! executing a block and answering do not wait for each other. The chain's lock is held to read its end and to commit, never while
 //! executing. Order of locks: the pool's before the chain's; the published block's last.
+mod adopt;
 pub mod execute;
+mod governance;
 mod items;
+mod keys;
 pub mod operation;
 mod organisations;
 pub mod overlay;
 pub mod pool;
+mod profiles;
 mod ranges;
+mod recovery;
+mod sealed;
 mod status;
 pub mod stored;
 pub mod transaction;
+mod transfers;
 mod verify;
 
 pub use verify::{Admission, MAX_SEQUENCE};
@@ -522,4 +529,8 @@ impl Chain {
 
 fn invalid(message: String) -> Error {
     Error::rule("invalid_block", message)
+}
+
+fn unfinished(_: &mut execute::Context<'_, '_, '_>, _: &impl std::fmt::Debug) -> Result<execute::Output, Error> {
+    Err(Error::rule("unfinished", "this operation is not built yet"))
 }

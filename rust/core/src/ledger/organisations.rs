@@ -1,15 +1,11 @@
-//! Organisations and keys (P17, P22, P28).
+//! Organisations and their terms (P22, P53).
 use super::execute::{check_name, check_version, Context, Output};
+use super::keys::register_keys;
 use super::operation::{Commitments, Holder, KeyProof};
 use crate::code::{City, Org};
 use crate::error::Error;
-use crate::hash::{hex, Suite};
 use crate::map_key::{Kind, MapKey};
-use crate::record::{Children, KeyEntry, Purpose, Record};
-use crate::signature;
-
-/// The most transaction keys of a subject; its keys of other purposes do not count.
-const MAX_KEYS: usize = 16;
+use crate::record::{Children, Purpose, Record};
 
 /// The arguments of P22.
 pub struct Admission<'a> {
@@ -17,8 +13,16 @@ pub struct Admission<'a> {
     pub org: Org,
     pub name: &'a str,
     pub quota: u64,
+    pub rate: Option<u64>,
     pub keys: &'a [KeyProof],
     pub commitments: &'a Commitments,
+}
+
+/// What a city sets for an organisation (P53).
+pub struct Terms<'a> {
+    pub name: &'a str,
+    pub quota: u64,
+    pub rate: Option<u64>,
 }
 
 /// P22: a city admits an organisation.
@@ -34,83 +38,36 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
     let mut record = Record::new(Kind::Organisation, context.overlay.height());
     record.name = Some(admission.name.to_owned());
     record.quota = Some(admission.quota);
+    record.rate = admission.rate;
     record.commitments.clone_from(admission.commitments);
     record.children = Children::Map;
-    record.keys = register_keys(context, &subject, admission.keys)?;
-    if record.keys.is_empty() {
+    record.keys = register_keys(context, &subject.code(), admission.keys)?;
+    if !record.keys.iter().any(|key| key.purpose == Purpose::Transaction) {
         return Err(Error::rule("no_key_left", "an organisation needs a transaction key, or it could never sign anything"));
     }
     context.overlay.put(&key, record)?;
-    Ok(None)
+    Ok(Output::None)
 }
 
-/// P28: a subject replaces transaction keys of its own.
-pub fn rotate_keys(
+/// P53: a city changes the terms of an organisation.
+pub fn set_terms(
     context: &mut Context<'_, '_, '_>,
-    subject: &Holder,
+    city: City,
+    org: Org,
     expected_version: u64,
-    add: &[KeyProof],
-    remove: &[[u8; 32]],
+    terms: &Terms<'_>,
 ) -> Result<Output, Error> {
-    context.authorise(subject)?;
-    let Some(entry) = context.subject(subject)? else {
-        return Err(Error::rule("unknown_code", format!("{} has no record", subject.code())));
+    context.authorise_holder(&Holder { city, org: None })?;
+    check_name(terms.name)?;
+    let key = MapKey::Organisation(city, org);
+    let Some(entry) = context.overlay.get(&key)? else {
+        return Err(Error::rule("unknown_code", format!("MA.156.{city}.{org} was never admitted; check the code")));
     };
     check_version(&entry, expected_version)?;
-    let mut keys = entry.record.keys.clone();
-    for old in remove {
-        let position = keys.iter().position(|held| held.key == *old);
-        match position.map(|position| (position, keys[position].purpose)) {
-            Some((position, Purpose::Transaction)) => {
-                keys.remove(position);
-            }
-            Some((_, purpose)) => return Err(bad_purpose(purpose)),
-            None => return Err(Error::rule("unknown_key", format!("{} does not hold the key {}", subject.code(), hex(old)))),
-        }
-    }
-    keys.extend(register_keys(context, subject, add)?);
-    let count = keys.iter().filter(|key| key.purpose == Purpose::Transaction).count();
-    if count > MAX_KEYS {
-        return Err(Error::rule("too_large", format!("{count} transaction keys, the limit is {MAX_KEYS}; remove one")));
-    }
-    if count == 0 {
-        return Err(Error::rule("no_key_left", "a subject keeps at least one transaction key, or it could never sign again"));
-    }
-    keys.sort_unstable_by_key(|key| (key.purpose, key.key));
-    let key = match subject.org {
-        Some(org) => MapKey::Organisation(subject.city, org),
-        None => MapKey::City(subject.city),
-    };
-    context.overlay.update(&key, &entry, |record| record.keys = keys)?;
-    Ok(None)
-}
-
-fn bad_purpose(purpose: Purpose) -> Error {
-    Error::rule("bad_purpose", format!("keys of purpose {} are not managed by this operation; only transaction keys are", purpose.name()))
-}
-
-/// Enters new keys into the register of keys, each for one subject and purpose for ever (P17).
-fn register_keys(context: &mut Context<'_, '_, '_>, subject: &Holder, proofs: &[KeyProof]) -> Result<Vec<KeyEntry>, Error> {
-    let height = context.overlay.height();
-    let mut entries = Vec::with_capacity(proofs.len());
-    for proof in proofs {
-        if proof.purpose != Purpose::Transaction {
-            return Err(bad_purpose(proof.purpose));
-        }
-        signature::is_acceptable_for_registration(&proof.key)
-            .map_err(|_| Error::rule("bad_key", format!("key {} is of small order or not canonical; make a new one", hex(&proof.key))))?;
-        let key = MapKey::Key(&proof.key);
-        if context.overlay.contains(&key) {
-            return Err(Error::rule(
-                "key_in_use",
-                format!("key {} belongs to a subject already; every key is registered once, make a new one", hex(&proof.key)),
-            ));
-        }
-        let mut register = Record::new(Kind::Key, height);
-        register.holder = Some(subject.code().text());
-        register.purpose = Some(proof.purpose);
-        context.overlay.put(&key, register)?;
-        entries.push(KeyEntry { suite: Suite::Ed25519Sha256, purpose: proof.purpose, key: proof.key, from: height, until: None });
-    }
-    Ok(entries)
+    context.overlay.update(&key, &entry, |record| {
+        record.name = Some(terms.name.to_owned());
+        record.quota = Some(terms.quota);
+        record.rate = terms.rate;
+    })?;
+    Ok(Output::None)
 }

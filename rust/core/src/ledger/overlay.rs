@@ -31,6 +31,8 @@ pub struct Change {
 pub struct Overlay<'a> {
     base: &'a Snapshot,
     height: u64,
+    /// Reason and basis of the running operation.
+    ground: (Option<u64>, Option<Hash>),
     entries: HashMap<Arc<[u8]>, Option<Arc<Entry>>>,
     /// Every version written, in order: two changes of a record in one block are two versions.
     changes: Vec<Change>,
@@ -41,12 +43,17 @@ pub struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     /// An overlay without changes for the block of this height.
     pub fn new(base: &'a Snapshot, height: u64) -> Self {
-        Overlay { base, height, entries: HashMap::new(), changes: Vec::new(), journal: Vec::new() }
+        Overlay { base, height, ground: (None, None), entries: HashMap::new(), changes: Vec::new(), journal: Vec::new() }
     }
 
     /// Height of the block that is executed.
     pub fn height(&self) -> u64 {
         self.height
+    }
+
+    /// What the versions that are written from now on name as their reason and basis.
+    pub fn set_ground(&mut self, reason: Option<u64>, basis: Option<Hash>) {
+        self.ground = (reason, basis);
     }
 
     /// The present record of a key.
@@ -75,7 +82,8 @@ impl<'a> Overlay<'a> {
     /// Writes a record under a key.
     ///
     /// Errors: `Rule` (`too_large`) for a record that nobody could read back.
-    pub fn put(&mut self, key: &MapKey<'_>, record: Record) -> Result<(), Error> {
+    pub fn put(&mut self, key: &MapKey<'_>, mut record: Record) -> Result<(), Error> {
+        (record.reason, record.basis) = self.ground;
         let key: Arc<[u8]> = key.encode().into();
         let bytes: Arc<[u8]> = record.encode().into();
         if bytes.len() > MAX_RECORD {

@@ -37,7 +37,7 @@ pub fn allocate(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class
             context.overlay.put(&key, record)?;
         }
     }
-    Ok(Some((u64::from(base.get()), size)))
+    Ok(Output::Range(u64::from(base.get()), size))
 }
 
 fn held_range(context: &Context<'_, '_, '_>, kind: Kind, holder: &Holder) -> Record {

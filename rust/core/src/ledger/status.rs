@@ -1,9 +1,9 @@
 //! Suspending, reactivating and retiring (P13, P27).
 use super::execute::{check_version, Context, Output};
 use super::items::{holder_of, item};
-use super::operation::{Holder, Target};
+use super::operation::{Holder, Range, Target};
 use super::overlay::Entry;
-use crate::code::{City, Class, Code, Serial};
+use crate::code::{City, Code};
 use crate::error::Error;
 use crate::map_key::MapKey;
 use crate::record::Status;
@@ -36,23 +36,17 @@ pub fn set(context: &mut Context<'_, '_, '_>, target: &Target, expected_version:
             change(context, &MapKey::Item(*city, category.class, *serial), &entry, Some(holder), *city, expected_version, status)
         }
         Target::Code(code @ Code::Foreign(_)) => Err(Error::rule("unknown_code", format!("{code} is not a code of this network"))),
-        Target::Range { city, class, base, size } => set_range(context, *city, *class, *base, *size, expected_version, status),
+        Target::Range(range) => set_range(context, range, expected_version, status),
     }
 }
 
-fn set_range(
-    context: &mut Context<'_, '_, '_>,
-    city: City,
-    class: Class,
-    base: Serial,
-    size: u64,
-    expected_version: u64,
-    status: Status,
-) -> Result<Output, Error> {
-    let key = if size == 1_000_000 { MapKey::Million(city, class, base) } else { MapKey::Thousand(city, class, base) };
-    match context.overlay.get(&key)?.filter(|entry| entry.record.holder.is_some()) {
-        Some(entry) => change(context, &key, &entry, None, city, expected_version, status),
-        None => Err(Error::rule("unknown_code", format!("nobody holds the range of {size} from {base} of class {class} in {city}"))),
+fn set_range(context: &mut Context<'_, '_, '_>, range: &Range, expected_version: u64, status: Status) -> Result<Output, Error> {
+    match context.overlay.get(&range.key())?.filter(|entry| entry.record.holder.is_some()) {
+        Some(entry) => change(context, &range.key(), &entry, None, range.city, expected_version, status),
+        None => Err(Error::rule(
+            "unknown_code",
+            format!("nobody holds the range of {} from {} of class {} in {}", range.size, range.base, range.class, range.city),
+        )),
     }
 }
 
@@ -88,5 +82,5 @@ fn change(
         record.status = status;
         record.status_by_city = by_city && status != Status::Active;
     })?;
-    Ok(None)
+    Ok(Output::None)
 }

@@ -1,5 +1,5 @@
 //! What a height leaves for the store: every version written, and the receipts (P32).
-use super::execute;
+use super::execute::Output;
 use super::overlay::Change;
 use super::transaction::MAX_OPERATIONS;
 use crate::error::Error;
@@ -66,7 +66,7 @@ pub fn decode_receipts(data: &[u8]) -> Result<(Vec<Hash>, Vec<Vec<u8>>), Error> 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It took effect; one output an operation.
-    Committed(Vec<execute::Output>),
+    Committed(Vec<Output>),
     /// The rule refused it: the reason code and the index of the operation.
     Rejected(String, u64),
     /// Its id had been included before.
@@ -96,12 +96,14 @@ impl Receipt {
                 }
                 let mut outputs = Vec::with_capacity(count);
                 for _ in 0..count {
-                    if decoder.null() {
-                        outputs.push(None);
+                    outputs.push(if decoder.null() {
+                        Output::None
+                    } else if decoder.is_uint() {
+                        Output::Proposal(decoder.uint()?)
                     } else {
                         decoder.array_of(2)?;
-                        outputs.push(Some((decoder.uint()?, decoder.uint()?)));
-                    }
+                        Output::Range(decoder.uint()?, decoder.uint()?)
+                    });
                 }
                 Outcome::Committed(outputs)
             }

@@ -169,7 +169,7 @@ impl Transaction {
         let message = signing_message(&self.id);
         out.extend(self.body.signers.iter().zip(&self.signatures).map(|(key, signature)| (*key, message.clone(), *signature)));
         for operation in &self.body.operations {
-            if let (Some(subject), keys) = operation.new_keys() {
+            if let Some((subject, keys)) = operation.new_keys() {
                 out.extend(keys.iter().map(|entry| {
                     let message = possession_message(&self.body.genesis, &subject, entry.purpose, &entry.key);
                     (entry.key, message, entry.possession)

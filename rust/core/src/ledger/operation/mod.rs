@@ -1,21 +1,32 @@
-//! Operations (P21 to P28): what a transaction asks for, in CBOR and in the JSON that tools use.
+//! Operations (P21 to P28, P46 to P60): what a transaction asks for, in CBOR and in the JSON that tools use.
 //!
 //! Reading checks form only: lengths, digits, order, absolute limits. Whether the rule allows an operation is asked when it is
 //! executed, against the state of that moment.
 mod cbor;
+mod change;
 mod json;
+
+pub use change::Change;
 
 pub(crate) use json::{commitments_json, services_json};
 
 use crate::code::{Category, City, Class, Code, Org, Serial};
 use crate::error::Error;
 use crate::hash::{domain, Hash, Suite, Tag};
+use crate::map_key::MapKey;
 use crate::record::{Purpose, Status};
+use crate::table::TableProof;
 
 /// The most items that any network may allow in a transaction.
 pub const MAX_ITEMS: usize = 10_000;
 /// The most key entries of one operation.
 pub const MAX_KEY_ENTRIES: usize = 16;
+/// The most storage receipts of a seal.
+pub const MAX_RECEIPTS: usize = 100;
+/// The longest alias.
+pub const MAX_ALIAS: usize = 64;
+/// The longest namespace: city, organisation and 32 characters.
+pub const MAX_NAMESPACE: usize = 48;
 const MAX_SERVICES: usize = 64;
 const MAX_COMMITMENTS: usize = 256;
 
@@ -59,17 +70,21 @@ pub struct KeyProof {
     pub purpose: Purpose,
     /// The public key.
     pub key: [u8; 32],
+    /// First height at which it counts; 0 for at once.
+    pub from: u64,
+    /// First height at which it no longer counts.
+    pub until: Option<u64>,
     /// Signature by the key over [`possession_message`].
     pub possession: [u8; 64],
 }
 
 /// What the holder of a new key signs to show that it has the private half (P16).
-pub fn possession_message(genesis: &Hash, subject: &Holder, purpose: Purpose, key: &[u8; 32]) -> Vec<u8> {
+pub fn possession_message(genesis: &Hash, subject: &Code, purpose: Purpose, key: &[u8; 32]) -> Vec<u8> {
     let mut message = domain(Tag::Possession, Suite::Ed25519Sha256);
     message.extend_from_slice(genesis);
     message.push(purpose as u8);
     message.extend_from_slice(key);
-    message.extend_from_slice(subject.code().text().as_bytes());
+    message.extend_from_slice(subject.text().as_bytes());
     message
 }
 
@@ -99,22 +114,67 @@ pub struct ItemUpdate {
     pub services: Services,
 }
 
-/// Whose status is set.
+/// A range of serials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The city.
+    pub city: City,
+    /// The class.
+    pub class: Class,
+    /// Its first serial, a multiple of its size.
+    pub base: Serial,
+    /// 1,000 or 1,000,000.
+    pub size: u64,
+}
+
+impl Range {
+    /// Errors: `Malformed` for another size, or a first serial that is no multiple of it.
+    pub fn new(city: City, class: Class, base: Serial, size: u64) -> Result<Range, Error> {
+        if u64::from(base.get()) % range_size(size)? != 0 {
+            return Err(Error::malformed(format!(
+                "a range of {size} does not start at {base}; its first serial is a multiple of its size"
+            )));
+        }
+        Ok(Range { city, class, base, size })
+    }
+
+    /// Where its record stands.
+    pub fn key(&self) -> MapKey<'static> {
+        if self.size == 1_000_000 {
+            MapKey::Million(self.city, self.class, self.base)
+        } else {
+            MapKey::Thousand(self.city, self.class, self.base)
+        }
+    }
+}
+
+/// What an operation is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An organisation, a category or an item.
+    /// A city, an organisation, a category or an item.
     Code(Code),
     /// A range.
-    Range {
-        /// The city.
-        city: City,
-        /// The class.
-        class: Class,
-        /// Its first serial.
-        base: Serial,
-        /// 1,000 or 1,000,000.
-        size: u64,
-    },
+    Range(Range),
+}
+
+/// A table that is sealed (P46).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTable {
+    /// Root of the table.
+    pub root: Hash,
+    /// Digest of the table file.
+    pub digest: Hash,
+    /// How many leaves are not empty.
+    pub count: u64,
+}
+
+/// A city's signature that it keeps a table (P45).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageReceipt {
+    /// The city.
+    pub city: City,
+    /// By its checkpoint key.
+    pub signature: [u8; 64],
 }
 
 /// What an operation does.
@@ -130,6 +190,8 @@ pub enum Action {
         name: String,
         /// Serials that it may hold in each class.
         quota: u64,
+        /// Operations in a block, when fewer than the network's parameter.
+        rate: Option<u64>,
         /// Its keys.
         keys: Vec<KeyProof>,
         /// Commitments of its profile.
@@ -152,6 +214,8 @@ pub enum Action {
         category: Category,
         /// Its name.
         name: String,
+        /// SHA-256 of the JSON Schema of its items.
+        schema: Option<Hash>,
     },
     /// P25.
     RegisterItems {
@@ -182,14 +246,151 @@ pub enum Action {
     },
     /// P28.
     RotateKeys {
-        /// Whose keys.
-        subject: Holder,
+        /// Whose keys: a city, an organisation or an item.
+        subject: Code,
         /// The version that the submitter saw.
         expected_version: u64,
         /// Keys to add.
         add: Vec<KeyProof>,
         /// Keys to remove.
         remove: Vec<[u8; 32]>,
+    },
+    /// P46.
+    SealRange {
+        /// The range.
+        range: Range,
+        /// The version of its record that the submitter saw.
+        expected_version: u64,
+        /// The table.
+        table: NewTable,
+        /// Who keeps it, ascending by city.
+        receipts: Vec<StorageReceipt>,
+    },
+    /// P47.
+    OverrideItem {
+        /// Who issued, or now issues, the item's code.
+        holder: Holder,
+        /// Use, class and model.
+        category: Category,
+        /// The item as it is from now on.
+        item: NewItem,
+        /// The version that the submitter saw; 0 for a new item.
+        expected_version: u64,
+        /// What the table holds for its serial.
+        proof: TableProof,
+    },
+    /// P48.
+    ReserveRange {
+        /// Who gets it.
+        holder: Holder,
+        /// The range.
+        range: Range,
+    },
+    /// P49.
+    RegisterAliases {
+        /// Whose aliases.
+        namespace: String,
+        /// The aliases with the codes that they name, ascending.
+        aliases: Vec<(String, Code)>,
+    },
+    /// P50.
+    MapDistrict {
+        /// The city.
+        city: City,
+        /// The district.
+        district: City,
+    },
+    /// P51.
+    SetControllers {
+        /// A city, an organisation or an item.
+        subject: Code,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// How many transaction keys must sign.
+        threshold: u64,
+    },
+    /// P52.
+    UpdateProfile {
+        /// A city, an organisation or a category.
+        subject: Code,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// All commitments from now on.
+        commitments: Commitments,
+        /// All services from now on.
+        services: Services,
+        /// The schema of a category from now on.
+        schema: Option<Hash>,
+    },
+    /// P53.
+    SetTerms {
+        /// The city.
+        city: City,
+        /// The organisation.
+        org: Org,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// Its name.
+        name: String,
+        /// Serials that it may hold in each class.
+        quota: u64,
+        /// Operations in a block, when fewer than the network's parameter.
+        rate: Option<u64>,
+    },
+    /// P54.
+    StartRecovery {
+        /// An organisation or an item.
+        subject: Code,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// Its transaction keys after the recovery.
+        keys: Vec<KeyProof>,
+    },
+    /// P55.
+    EndRecovery {
+        /// An organisation or an item.
+        subject: Code,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// Whether the old keys stay.
+        cancel: bool,
+    },
+    /// P56.
+    OfferTransfer {
+        /// An item or a range.
+        target: Target,
+        /// The version that the submitter saw.
+        expected_version: u64,
+        /// Who may accept; none withdraws.
+        to: Option<Holder>,
+    },
+    /// P57.
+    AcceptTransfer {
+        /// An item or a range.
+        target: Target,
+        /// The version that the submitter saw.
+        expected_version: u64,
+    },
+    /// P58.
+    Propose {
+        /// The city that proposes.
+        city: City,
+        /// What it proposes.
+        change: Change,
+    },
+    /// P59.
+    Vote {
+        /// The city that agrees.
+        city: City,
+        /// To which proposal.
+        proposal: u64,
+    },
+    /// P60.
+    WithdrawProposal {
+        /// The city that proposed.
+        city: City,
+        /// The proposal.
+        proposal: u64,
     },
 }
 
@@ -206,11 +407,14 @@ pub struct Operation {
 
 impl Operation {
     /// The keys that the operation registers, and for whom.
-    pub fn new_keys(&self) -> (Option<Holder>, &[KeyProof]) {
+    pub fn new_keys(&self) -> Option<(Code, &[KeyProof])> {
         match &self.action {
-            Action::AdmitOrganisation { city, org, keys, .. } => (Some(Holder { city: *city, org: Some(*org) }), keys),
-            Action::RotateKeys { subject, add, .. } => (Some(*subject), add),
-            _ => (None, &[]),
+            Action::AdmitOrganisation { city, org, keys, .. } => Some((Code::Org { city: *city, org: *org }, keys)),
+            Action::RotateKeys { subject, add: keys, .. } | Action::StartRecovery { subject, keys, .. } => Some((subject.clone(), keys)),
+            Action::Propose { change: Change::AdmitCity { city, keys, .. } | Change::ReplaceKeys { city, keys, .. }, .. } => {
+                Some((Code::City { city: *city }, keys))
+            }
+            _ => None,
         }
     }
 
@@ -228,7 +432,24 @@ impl Operation {
                 items.iter().map(|item| size_of::<ItemUpdate>() + pairs(&item.commitments, &item.services)).sum()
             }
             Action::RotateKeys { add, remove, .. } => add.len() * size_of::<KeyProof>() + remove.len() * 32,
-            Action::AllocateRange { .. } | Action::RegisterCategory { .. } | Action::SetStatus { .. } => 0,
+            Action::SealRange { receipts, .. } => receipts.len() * size_of::<StorageReceipt>(),
+            Action::OverrideItem { item, proof, .. } => pairs(&item.commitments, &item.services) + proof.siblings.len() * 32,
+            Action::RegisterAliases { aliases, .. } => aliases.len() * size_of::<(String, Code)>(),
+            Action::UpdateProfile { commitments, services, .. } => pairs(commitments, services),
+            Action::StartRecovery { keys, .. } => keys.len() * size_of::<KeyProof>(),
+            Action::Propose { change, .. } => change.memory(),
+            Action::AllocateRange { .. }
+            | Action::RegisterCategory { .. }
+            | Action::SetStatus { .. }
+            | Action::ReserveRange { .. }
+            | Action::MapDistrict { .. }
+            | Action::SetControllers { .. }
+            | Action::SetTerms { .. }
+            | Action::EndRecovery { .. }
+            | Action::OfferTransfer { .. }
+            | Action::AcceptTransfer { .. }
+            | Action::Vote { .. }
+            | Action::WithdrawProposal { .. } => 0,
         };
         size_of::<Operation>() + lists
     }
@@ -238,6 +459,7 @@ impl Operation {
         match &self.action {
             Action::RegisterItems { items, .. } => items.len(),
             Action::UpdateItems { items, .. } => items.len(),
+            Action::RegisterAliases { aliases, .. } => aliases.len(),
             _ => 0,
         }
     }
@@ -250,17 +472,11 @@ fn range_size(size: u64) -> Result<u64, Error> {
     Ok(size)
 }
 
-fn range_target(city: City, class: Class, base: Serial, size: u64) -> Result<Target, Error> {
-    if u64::from(base.get()) % range_size(size)? != 0 {
-        return Err(Error::malformed(format!("a range of {size} does not start at {base}; its first serial is a multiple of its size")));
-    }
-    Ok(Target::Range { city, class, base, size })
-}
-
-fn code_target(text: &str) -> Result<Target, Error> {
+/// A canonical native code.
+fn native_code(text: &str) -> Result<Code, Error> {
     let code = Code::parse(text, None)?;
     if matches!(code, Code::Foreign(_)) || code.text() != text {
         return Err(Error::malformed(format!("{text:?} is not a canonical native code")));
     }
-    Ok(Target::Code(code))
+    Ok(code)
 }
