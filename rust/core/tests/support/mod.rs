@@ -84,6 +84,7 @@ pub fn item_record(code: &str, version: u64) -> Record {
     let mut record = Record::new(Kind::Item, 1);
     record.version = version;
     record.previous = (version > 1).then_some([9; 32]);
+    record.previous_height = (version > 1).then_some(1);
     record.code = Some(code.to_owned());
     record
 }
@@ -340,6 +341,7 @@ pub fn next_version(record: &Record, height: u64) -> Record {
     let mut next = record.clone();
     next.version += 1;
     next.previous = Some(record_hash(&record.encode()));
+    next.previous_height = Some(record.height);
     next.height = height;
     next
 }
