@@ -18,6 +18,7 @@ import trio
 
 from cityid._native import Genesis, Ledger, Trust, header_json
 from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError
+from cityid.node.control.face import FilesFace
 from cityid.node.driver import Driver
 from cityid.node.messages import DIGEST_BYTES
 from cityid.node.ports import Acknowledged, AdmitRow, Admitted, BlockSource, Committed, Halt, Refused, Submitted
@@ -53,8 +54,10 @@ class Face:
         blocks: BlockSource,
         post: Callable[[Submitted], None],
         connected: Callable[[], frozenset[str]],
+        files: FilesFace,
     ) -> None:
         self.ledger = ledger
+        self.files = files
         self._city = city
         self._genesis = genesis
         self._driver = driver
