@@ -11,6 +11,7 @@ missing from then on. Reading and hashing happen in threads.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -33,6 +34,7 @@ LAST_RETRY_S: Final = 60.0
 LOOK_S: Final = 5.0
 """How often damage that reading found is looked for."""
 SUFFIX: Final = ".table"
+_NAME: Final = re.compile(r"([0-9a-f]{64})\.table")
 
 
 class FileNotHere(Unavailable):
@@ -193,11 +195,16 @@ class Keeper:
                     await self._news.wait()
 
     def _look_for_damage(self) -> None:
-        for name in self.folder.damaged():
-            stem = name.removesuffix(SUFFIX)
-            if len(stem) == 64 and (digest := bytes.fromhex(stem)) in self._named and digest not in self._missing:
-                self._log.error("table_damaged", digest=stem)
+        for said in self.folder.damaged():
+            match = _NAME.search(said)
+            if match is None or (digest := bytes.fromhex(match[1])) in self._missing:
+                continue
+            self._log.limited("error", "table_damaged", digest=match[1], why=said)
+            if digest in self._named:
                 self._want(digest)
+            else:
+                self.folder.remove(digest)
+                self._blobs.budget.remove(digest.hex() + SUFFIX)
 
     async def _read_all(self) -> None:
         """Compares every file with its digest."""

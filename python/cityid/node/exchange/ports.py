@@ -77,7 +77,7 @@ class TableFolder(Protocol):
         """What is here and whole."""
 
     def damaged(self) -> list[str]:
-        """The names of files that are not what they are called."""
+        """What is known of the files that are left out: each text holds the file's name."""
 
     def check(self, table: TableFile, snapshot: SnapshotReads, previous: TableFile | None) -> None:
         """P44. Raises `RuleViolation` (`bad_table`) or `MalformedInput`."""
