@@ -40,8 +40,8 @@ class NativeFolder:
 
     def check(self, table: TableFile, snapshot: SnapshotReads, previous: TableFile | None) -> None:
         """See `TableFolder.check`."""
-        assert isinstance(table, Table) and isinstance(snapshot, Snapshot), (
-            "a node has one kind of tables and of states"
-        )
+        # A node has one kind of tables and of states.
+        assert isinstance(table, Table)
+        assert isinstance(snapshot, Snapshot)
         assert previous is None or isinstance(previous, Table)
         table.check(snapshot, previous)
