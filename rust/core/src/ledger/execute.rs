@@ -211,7 +211,7 @@ impl Context<'_, '_, '_> {
                 format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
             ));
         }
-        self.check_active(subject)
+        self.check_holder_active(subject)
     }
 
     /// Demands the authority to act as a holder (P29): an organisation's own, or for what a city holds and admits itself that of
@@ -222,10 +222,11 @@ impl Context<'_, '_, '_> {
         }
         let administration = self.administration(holder.city)?;
         self.authorise(&administration)?;
-        self.check_active(holder)
+        self.check_holder_active(holder)
     }
 
-    fn check_active(&mut self, subject: &Holder) -> Result<(), Error> {
+    /// Demands that a holder may act now.
+    pub fn check_holder_active(&mut self, subject: &Holder) -> Result<(), Error> {
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
             status => {
