@@ -58,8 +58,9 @@ pub fn execute<'t>(
             executed.receipts.push(duplicate_receipt(id));
             continue;
         }
-        let mut context = Context { overlay: &mut overlay, parameters, signers: &transaction.body.signers };
-        match context.run_all(&transaction.body.operations) {
+        let body = &transaction.body;
+        let mut context = Context { overlay: &mut overlay, parameters, genesis: &body.genesis, signers: &body.signers };
+        match context.run_all(&body.operations) {
             Ok(outputs) => {
                 overlay.keep();
                 executed.committed += 1;
@@ -112,6 +113,8 @@ pub struct Context<'o, 's, 't> {
     pub overlay: &'o mut Overlay<'s>,
     /// Limits.
     pub parameters: &'o Parameters,
+    /// The network, as every transaction that is executed names it (P18).
+    pub genesis: &'t Hash,
     /// Who signed the transaction.
     pub signers: &'t [[u8; 32]],
 }
@@ -208,7 +211,7 @@ impl Context<'_, '_, '_> {
                 format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
             ));
         }
-        self.check_active(subject)
+        self.check_holder_active(subject)
     }
 
     /// Demands the authority to act as a holder (P29): an organisation's own, or for what a city holds and admits itself that of
@@ -219,10 +222,11 @@ impl Context<'_, '_, '_> {
         }
         let administration = self.administration(holder.city)?;
         self.authorise(&administration)?;
-        self.check_active(holder)
+        self.check_holder_active(holder)
     }
 
-    fn check_active(&mut self, subject: &Holder) -> Result<(), Error> {
+    /// Demands that a holder may act now.
+    pub fn check_holder_active(&mut self, subject: &Holder) -> Result<(), Error> {
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
             status => {
