@@ -5,6 +5,7 @@
 //! asked by its caller.
 use super::transaction::{assemble_batch, batch_digest, Transaction};
 use crate::error::Error;
+use crate::genesis::Parameters;
 use crate::hash::Hash;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -43,17 +44,32 @@ pub struct Batch {
     pub last_height: u64,
     /// The highest `valid_until` in it, which bounds from below the first height that may include the batch.
     pub greatest_valid_until: u64,
+    /// The longest of its transactions, in bytes; the most operations and the most items of one.
+    largest: (u64, u64, u64),
     /// Bytes of memory: encoded, and parsed with its texts.
     memory: usize,
 }
 
 impl Batch {
-    /// A batch of verified transactions.
-    pub fn new(digest: Hash, body: Vec<u8>, transactions: Vec<Transaction>) -> Batch {
+    /// A batch of verified transactions; `longest` is the size of the longest one, in bytes.
+    pub fn new(digest: Hash, body: Vec<u8>, transactions: Vec<Transaction>, longest: usize) -> Batch {
         let last_height = transactions.iter().map(|transaction| transaction.body.valid_until).min().unwrap_or(0);
         let greatest_valid_until = transactions.iter().map(|transaction| transaction.body.valid_until).max().unwrap_or(0);
         let memory = 2 * body.len() + transactions.iter().map(Transaction::memory).sum::<usize>();
-        Batch { digest, body, transactions, last_height, greatest_valid_until, memory }
+        let operations = transactions.iter().map(|transaction| transaction.body.operations.len()).max().unwrap_or(0);
+        let items = transactions.iter().map(Transaction::items).max().unwrap_or(0);
+        let largest = (longest as u64, operations as u64, items as u64);
+        Batch { digest, body, transactions, last_height, greatest_valid_until, largest, memory }
+    }
+
+    /// Whether the batch and each of its transactions is within the limits (P71).
+    pub fn fits(&self, parameters: &Parameters) -> bool {
+        let (bytes, operations, items) = self.largest;
+        self.body.len() as u64 <= parameters.max_batch_bytes
+            && self.transactions.len() as u64 <= parameters.max_batch_transactions
+            && bytes <= parameters.max_transaction_bytes
+            && operations <= parameters.max_operations
+            && items <= parameters.max_items
     }
 
     /// Whether a transaction of it can stand in no block of this height or above. A batch that is not includable only because
@@ -124,6 +140,7 @@ impl Pool {
     pub fn seal(&mut self, max_transactions: usize, max_bytes: usize) -> Option<Arc<Batch>> {
         let mut bytes = Vec::new();
         let mut transactions = Vec::new();
+        let mut longest = 0;
         while transactions.len() < max_transactions {
             match self.waiting.front() {
                 // 5 bytes are the longest array head that a batch can have
@@ -135,13 +152,14 @@ impl Pool {
             self.waiting_memory -= next.memory();
             self.waiting_ids.remove(&next.transaction.id);
             bytes.extend_from_slice(&next.bytes);
+            longest = longest.max(next.bytes.len());
             transactions.push(next.transaction);
         }
         if transactions.is_empty() {
             return None;
         }
         let body = assemble_batch(transactions.len(), &bytes);
-        let batch = Arc::new(Batch::new(batch_digest(&body), body, transactions));
+        let batch = Arc::new(Batch::new(batch_digest(&body), body, transactions, longest));
         self.store(batch.clone());
         Some(batch)
     }
@@ -229,6 +247,6 @@ mod tests {
         assert!(overloaded(pool.push(transaction(1))));
         assert!(pool.push_again(transaction(1)) && !pool.push_again(transaction(1)));
         assert!(pool.push(transaction(1)).is_ok(), "what waits already is no more");
-        assert!(overloaded(pool.insert(Arc::new(Batch::new([1; 32], vec![0], Vec::new())))));
+        assert!(overloaded(pool.insert(Arc::new(Batch::new([1; 32], vec![0], Vec::new(), 0)))));
     }
 }

@@ -16,8 +16,8 @@ pub struct Admission {
 /// The longest sequence of transactions that is taken in at once. Parsed it takes up to sixteen times as much.
 pub const MAX_SEQUENCE: usize = 16 << 20;
 
-/// The transactions of a batch, none when the pool holds it already; or why it is refused.
-type Parsed = Result<Option<Vec<Transaction>>, Error>;
+/// The transactions of a batch and the bytes of its longest one, nothing when the pool holds it already; or why it is refused.
+type Parsed = Result<Option<(Vec<Transaction>, usize)>, Error>;
 
 impl Ledger {
     fn fresh_seed(&self) -> [u8; 32] {
@@ -61,7 +61,7 @@ impl Ledger {
         let mut refused: Vec<Option<Error>> = Vec::with_capacity(parsed.len());
         for (index, verified) in parsed.iter().enumerate() {
             let transaction = &verified.transaction;
-            let verdict = transaction.check_limits(verified.bytes.len(), &self.genesis_hash, parameters).and_then(|()| {
+            let verdict = transaction.check_limits(verified.bytes.len(), &self.genesis_hash, &parameters).and_then(|()| {
                 if self.is_included(&transaction.id) {
                     Ok(())
                 } else {
@@ -111,12 +111,12 @@ impl Ledger {
                 results.push((digest, Ok(None)));
                 continue;
             }
-            let transactions = self.parse_batch(body);
-            for transaction in transactions.iter().flatten() {
+            let parsed = self.parse_batch(body);
+            for transaction in parsed.iter().flat_map(|(transactions, _)| transactions) {
                 transaction.signature_checks(&mut checks);
             }
             owner.resize(checks.len(), index);
-            results.push((digest, transactions.map(Some)));
+            results.push((digest, parsed.map(Some)));
         }
         match self.bad_signatures(&checks) {
             Ok(bad) => {
@@ -134,11 +134,11 @@ impl Ledger {
             .map(|((digest, parsed), body)| {
                 let outcome = parsed.and_then(|parsed| match parsed {
                     None => Ok(pool.batch(&digest).map_or(0, |batch| batch.transactions.len())),
-                    Some(transactions) => {
+                    Some((transactions, longest)) => {
                         let count = transactions.len();
                         self.counters.batches.fetch_add(1, Ordering::Relaxed);
                         self.counters.transactions.fetch_add(count as u64, Ordering::Relaxed);
-                        pool.insert(Arc::new(Batch::new(digest, body.to_vec(), transactions))).map(|()| count)
+                        pool.insert(Arc::new(Batch::new(digest, body.to_vec(), transactions, longest))).map(|()| count)
                     }
                 });
                 (digest, outcome)
@@ -146,16 +146,22 @@ impl Ledger {
             .collect()
     }
 
-    fn parse_batch(&self, body: &[u8]) -> Result<Vec<Transaction>, Error> {
-        let parameters = self.parameters();
+    /// A batch of another city may have been made before a limit was narrowed; whether it may stand in a block is asked there (P71).
+    fn parse_batch(&self, body: &[u8]) -> Result<(Vec<Transaction>, usize), Error> {
+        let now = self.parameters();
+        let parameters = self.chain().batch_limits(&now);
         if body.len() as u64 > parameters.max_batch_bytes {
             return Err(Error::rule("too_large", format!("a batch of {} bytes, the limit is {}", body.len(), parameters.max_batch_bytes)));
         }
         let limit = usize::try_from(parameters.max_batch_transactions).unwrap_or(usize::MAX);
-        decode_batch(body, limit)?
-            .into_iter()
-            .map(|(transaction, range)| transaction.check_limits(range.len(), &self.genesis_hash, parameters).map(|()| transaction))
-            .collect()
+        let mut longest = 0;
+        let mut transactions = Vec::new();
+        for (transaction, range) in decode_batch(body, limit)? {
+            transaction.check_limits(range.len(), &self.genesis_hash, &parameters)?;
+            longest = longest.max(range.len());
+            transactions.push(transaction);
+        }
+        Ok((transactions, longest))
     }
 
     /// Transactions and bytes that wait to be sealed.
@@ -181,14 +187,18 @@ impl Ledger {
         digests.iter().filter(|digest| pool.batch(digest).is_none()).copied().collect()
     }
 
-    /// Whether a batch of the pool can stand in no block of this height or above; not one that is not there.
+    /// Whether a batch of the pool can stand in no block of this height or above, or is over a limit that was narrowed since; not one
+    /// that is not there.
     pub fn is_expired(&self, digest: &Hash, height: u64) -> bool {
-        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_expired(height))
+        let batch = lock(&self.pool).batch(digest);
+        batch.is_some_and(|batch| batch.is_expired(height) || !batch.fits(&self.parameters()))
     }
 
     /// Whether a batch of the pool may stand in a block of this height.
     pub fn is_includable(&self, digest: &Hash, height: u64) -> bool {
-        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_includable(height, self.parameters().window))
+        let parameters = self.parameters();
+        let batch = lock(&self.pool).batch(digest);
+        batch.is_some_and(|batch| batch.is_includable(height, parameters.window) && batch.fits(&parameters))
     }
 
     /// Drops batches from the pool.
@@ -202,12 +212,15 @@ impl Ledger {
     /// Drops a batch from the pool and queues those of its transactions anew that may still be included; how many.
     pub fn reclaim(&self, digest: &Hash) -> usize {
         let next = self.published().height + 1;
+        let parameters = self.parameters();
         let mut pool = lock(&self.pool);
         let Some(batch) = pool.remove(digest) else { return 0 };
         let Ok(transactions) = decode_batch(&batch.body, usize::MAX) else { return 0 };
         let mut queued = 0;
         for (transaction, range) in transactions {
-            if check_time(transaction.body.valid_until, next, self.parameters().window).is_ok() && !self.is_included(&transaction.id) {
+            let may_stand = check_time(transaction.body.valid_until, next, parameters.window)
+                .and_then(|()| transaction.check_limits(range.len(), &self.genesis_hash, &parameters));
+            if may_stand.is_ok() && !self.is_included(&transaction.id) {
                 let bytes = batch.body[range].to_vec();
                 queued += usize::from(pool.push_again(Verified { transaction, bytes }));
             }
