@@ -20,6 +20,7 @@ mod recovery;
 mod sealed;
 mod status;
 pub mod stored;
+mod subject;
 pub mod transaction;
 mod transfers;
 mod verify;

@@ -74,7 +74,7 @@ fn take_thousand(context: &mut Context<'_, '_, '_>, city: City, class: Class, al
 }
 
 /// An organisation may hold `quota` serials of a class; a city is bound by the class alone.
-fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
+pub fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
     let Some(org) = holder.org else { return Ok(()) };
     let quota = context.subject(holder)?.and_then(|entry| entry.record.quota).unwrap_or(0);
     let key = MapKey::Holding(holder.city, org, class);
@@ -94,6 +94,18 @@ fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class
             record.serials = Some(wanted);
             context.overlay.put(&key, record)
         }
+    }
+}
+
+/// What a range that leaves an organisation gives back.
+pub fn release_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
+    let Some(org) = holder.org else { return Ok(()) };
+    let key = MapKey::Holding(holder.city, org, class);
+    match context.overlay.get(&key)? {
+        Some(entry) => context.overlay.update(&key, &entry, |record| {
+            record.serials = Some(record.serials.unwrap_or(0).saturating_sub(size));
+        }),
+        None => Ok(()),
     }
 }
 

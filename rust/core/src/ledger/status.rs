@@ -81,6 +81,11 @@ fn change(
     context.overlay.update(key, entry, |record| {
         record.status = status;
         record.status_by_city = by_city && status != Status::Active;
+        if status == Status::Retired {
+            // Nothing is left to recover or to hand over.
+            record.recovery = None;
+            record.offered_to = None;
+        }
     })?;
     Ok(Output::None)
 }
