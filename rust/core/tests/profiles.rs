@@ -452,7 +452,7 @@ fn a_recovery_gives_an_organisation_new_keys_after_the_delay_and_not_before() {
     town.refused(&rotate(A, 3, json!([]), &["a3"]), signers("organisation"), "recovery_pending");
     town.refused(&set_controllers(A, 3, 1), signers("organisation"), "recovery_pending");
     town.refused(&offer(&of_item(0), 1, Some(B)), signers("organisation"), "recovery_pending");
-    town.refused(&offer(&of_range(), 1, Some(B)), signers("organisation"), "recovery_pending");
+    town.refused(&offer(&of_range(), 2, Some(B)), signers("organisation"), "recovery_pending");
     town.ok(&update_item(0, 1), signers("organisation"));
     let steal = json!([town.entry(B, "transaction", "n1")]);
     town.refused(&rotate(B, 1, steal, &[]), &["b"], "key_in_use");
@@ -673,14 +673,14 @@ fn nothing_changes_hands_while_somebody_may_not_act() {
         operation[0]["range"] = range["range"].clone();
         operation
     };
-    town.ok(&set_range(1, "suspended"), &[CITY]);
-    town.refused(&offer(&range, 2, Some(B)), signers("organisation"), "suspended");
-    town.ok(&set_range(2, "active"), &[CITY]);
-    town.ok(&offer(&range, 3, Some(B)), signers("organisation"));
-    town.ok(&set_range(4, "retired"), &[CITY]);
+    town.ok(&set_range(2, "suspended"), &[CITY]);
+    town.refused(&offer(&range, 3, Some(B)), signers("organisation"), "suspended");
+    town.ok(&set_range(3, "active"), &[CITY]);
+    town.ok(&offer(&range, 4, Some(B)), signers("organisation"));
+    town.ok(&set_range(5, "retired"), &[CITY]);
     assert_eq!(town.range(&thousand(0)).offered_to, None);
-    town.refused(&offer(&range, 5, Some(B)), signers("organisation"), "retired");
-    town.refused(&accept(&range, 5), &["b"], "not_offered");
+    town.refused(&offer(&range, 6, Some(B)), signers("organisation"), "retired");
+    town.refused(&accept(&range, 6), &["b"], "not_offered");
     town.ok(&accept(&target, town.version(&item(0))), &["b"]);
     town.ok(&set_status(&item(0), town.version(&item(0)), "retired"), &["b"]);
     town.refused(&offer(&target, town.version(&item(0)), Some(A)), &["b"], "retired");

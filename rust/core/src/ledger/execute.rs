@@ -58,8 +58,9 @@ pub fn execute<'t>(
             executed.receipts.push(duplicate_receipt(id));
             continue;
         }
-        let mut context = Context { overlay: &mut overlay, parameters, signers: &transaction.body.signers };
-        match context.run_all(&transaction.body.operations) {
+        let body = &transaction.body;
+        let mut context = Context { overlay: &mut overlay, parameters, genesis: &body.genesis, signers: &body.signers };
+        match context.run_all(&body.operations) {
             Ok(outputs) => {
                 overlay.keep();
                 executed.committed += 1;
@@ -112,6 +113,8 @@ pub struct Context<'o, 's, 't> {
     pub overlay: &'o mut Overlay<'s>,
     /// Limits.
     pub parameters: &'o Parameters,
+    /// The network, as every transaction that is executed names it (P18).
+    pub genesis: &'t Hash,
     /// Who signed the transaction.
     pub signers: &'t [[u8; 32]],
 }

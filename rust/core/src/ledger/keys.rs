@@ -48,7 +48,7 @@ pub fn rotate(
         check_standing(&keys, context.overlay.height(), subject.record().threshold.unwrap_or(1))?;
     }
     keys.sort_unstable_by_key(|key| (key.purpose, key.key));
-    context.overlay.update(&subject.key, &subject.entry, |record| record.keys = keys)?;
+    subject.change(context, |record| record.keys = keys)?;
     Ok(Output::None)
 }
 
@@ -62,7 +62,7 @@ pub fn set_controllers(context: &mut Context<'_, '_, '_>, code: &Code, expected_
         return Err(Error::rule("no_key_left", "a threshold of 0 would let everybody sign; at least one key must"));
     }
     check_standing(&subject.record().keys, context.overlay.height(), threshold)?;
-    context.overlay.update(&subject.key, &subject.entry, |record| record.threshold = (threshold > 1).then_some(threshold))?;
+    subject.change(context, |record| record.threshold = (threshold > 1).then_some(threshold))?;
     Ok(Output::None)
 }
 

@@ -109,10 +109,19 @@ pub fn release_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: 
     }
 }
 
-/// The range that holds a serial: its million if somebody holds that, else its thousand.
-pub fn range_of(context: &mut Context<'_, '_, '_>, city: City, class: Class, serial: Serial) -> Result<Option<Arc<Entry>>, Error> {
-    match context.overlay.get(&MapKey::Million(city, class, serial))? {
-        Some(million) if million.record.children == Children::Map => context.overlay.get(&MapKey::Thousand(city, class, serial)),
-        other => Ok(other),
+/// The range that holds a serial, with its key: its million if somebody holds that, else its thousand.
+pub fn range_of(
+    context: &mut Context<'_, '_, '_>,
+    city: City,
+    class: Class,
+    serial: Serial,
+) -> Result<Option<(MapKey<'static>, Arc<Entry>)>, Error> {
+    let million = MapKey::Million(city, class, serial);
+    match context.overlay.get(&million)? {
+        Some(entry) if entry.record.children == Children::Map => {
+            let thousand = MapKey::Thousand(city, class, serial);
+            Ok(context.overlay.get(&thousand)?.map(|entry| (thousand, entry)))
+        }
+        other => Ok(other.map(|entry| (million, entry))),
     }
 }

@@ -22,7 +22,7 @@ pub fn start(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u
     let due = context.overlay.height().saturating_add(context.parameters.recovery_delay);
     // In the register from now on, so that nobody else takes them in the meantime.
     let keys = register_next_keys(context, code, keys, due)?;
-    context.overlay.update(&subject.key, &subject.entry, |record| record.recovery = Some(Box::new(Recovery { due, keys })))?;
+    subject.change(context, |record| record.recovery = Some(Box::new(Recovery { due, keys })))?;
     Ok(Output::None)
 }
 
@@ -37,7 +37,7 @@ pub fn end(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64
         return Err(Error::rule("no_recovery", format!("no recovery of {code} is under way")));
     };
     if cancel {
-        context.overlay.update(&subject.key, &subject.entry, |record| record.recovery = None)?;
+        subject.change(context, |record| record.recovery = None)?;
         return Ok(Output::None);
     }
     let height = context.overlay.height();
@@ -47,7 +47,7 @@ pub fn end(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64
             format!("the new keys of {code} may take over from height {}, this is {height}", recovery.due),
         ));
     }
-    context.overlay.update(&subject.key, &subject.entry, |record| {
+    subject.change(context, |record| {
         record.keys.retain(|key| key.purpose != Purpose::Transaction);
         // They count from now, not from when they were shown.
         record.keys.extend(recovery.keys.into_iter().map(|key| crate::record::KeyEntry { from: key.from.max(height), ..key }));
