@@ -26,7 +26,7 @@ from cityid.errors import (
     StorageError,
 )
 from cityid.node.config import Address, Config, Limits, Timeouts
-from cityid.node.control import create_app, serve
+from cityid.node.control import FilesFace, create_app, serve
 from cityid.node.control.requests import choose
 from cityid.node.telemetry import Log, Metrics
 
@@ -78,6 +78,8 @@ class FakeLedger:
 
 
 class FakeNode:
+    files: FilesFace  # tests/integration/test_files.py has some
+
     def __init__(self) -> None:
         self.ledger = FakeLedger()
         self.results: list[tuple[bytes, str | None, str | None]] = [(FINE, None, None)]

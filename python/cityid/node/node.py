@@ -82,7 +82,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 tip=lambda: ledger.height,
                 caps=frame_caps(genesis.parameters()),
             )
-            exchange = _exchange(config, genesis, ledger, driver, checkpoint, peers, log)
+            exchange = _exchange(config, ledger, driver, checkpoint, peers, log)
 
             def tell(outcome: Outcome) -> None:
                 if isinstance(outcome, Committed):
@@ -156,19 +156,19 @@ async def _watch_signals(
             stop.set()
 
 
-def _exchange(
-    config: Config, genesis: Genesis, ledger: Ledger, driver: Driver, signer: keys.Signer, peers: Peers, log: Log
-) -> Exchange:
+def _exchange(config: Config, ledger: Ledger, driver: Driver, signer: keys.Signer, peers: Peers, log: Log) -> Exchange:
     """The part that exchanges files; from here on the ledger answers from its tables."""
     folder = NativeFolder(config.data / TABLES)
     ledger.use_tables(folder.tables)
-    members = {city: genesis.city(city)["checkpoint"] for city in genesis.cities}
-    parameters = genesis.parameters()
+
+    def members() -> dict[str, bytes]:
+        return {one["city"]: one["checkpoint"] for one in ledger.cities() if one["status"] == "active"}
+
     network = Network(
         city=config.city,
         signer=signer,
-        members=lambda: members,
-        parameters=lambda: parameters,
+        members=members,
+        parameters=ledger.parameters,
         synced=lambda: driver.halted is None and driver.is_informed and driver.is_synced,
     )
     return Exchange(

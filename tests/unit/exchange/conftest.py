@@ -6,7 +6,7 @@ Threads are taken away: virtual time would jump while one works, and every timeo
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +52,8 @@ class FakeTable:
     size_bytes: int
     fault: str | None = None
 
-    def statement(self) -> bytes:
-        return b"cityid/1/storage-receipt\0\1" + self.digest + self.base.to_bytes(4, "big")
+    def statement(self, expected_version: int) -> bytes:
+        return b"cityid/1/storage-receipt\0\1" + self.digest + bytes([expected_version])
 
 
 def table_bytes(
@@ -287,10 +287,10 @@ class World:
 async def until(condition: Callable[[], bool], *, seconds: float = 1_000.0) -> None:
     """Waits, in virtual time."""
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - virtual time; what is waited for is a state of several nodes
             await trio.sleep(0.01)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path) -> World:
     return World(tmp_path)

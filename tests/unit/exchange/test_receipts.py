@@ -58,7 +58,7 @@ async def test_two_cities_check_sign_and_keep(world: World) -> None:
     table = asker.folder.get(digest)
     assert table is not None
     for city, signature in collected.receipts:
-        assert verify_strict(world.members[city], table.statement(), signature)
+        assert verify_strict(world.members[city], table.statement(1), signature)
         assert world.cities[city].folder.get(digest) is not None
         assert world.cities[city].blobs.is_signed(digest)
     assert [name for name in CITIES if world.cities[name].folder.get(digest)] == sorted([A, first])

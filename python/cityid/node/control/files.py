@@ -17,10 +17,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from cityid.errors import Overloaded
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control.face import IncomingFace, NodeFace
 from cityid.node.control.problems import Problem, from_reason, over_limit
-from cityid.node.control.requests import media_type, read_body, refuse_announced
+from cityid.node.control.requests import discard, media_type, read_body, refuse_announced
 from cityid.node.exchange import Collected, FileNotHere
 
 __all__ = ["routes"]
@@ -155,6 +156,9 @@ async def _receive(
         ) from None
     except ClientDisconnect:
         raise Problem("malformed", "the connection ended within the body") from None
+    except (Problem, Overloaded):
+        await discard(request, timeouts)  # so that its sender hears why
+        raise
 
 
 def _open(path: Path) -> tuple[BinaryIO, int]:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control.problems import Problem, over_limit
 
-__all__ = ["choose", "media_type", "read_body", "refuse_announced"]
+__all__ = ["choose", "discard", "media_type", "read_body", "refuse_announced"]
 
 DISCARDED_LIMITS: Final = 4
 """A body of up to so many times the limit is read to its end, so that its sender hears why it is refused."""
@@ -49,11 +49,11 @@ async def refuse_announced(request: Request, limit: int, timeouts: Timeouts, ref
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
         if len(announced) <= 18 and int(announced) <= DISCARDED_LIMITS * limit:
-            await _discard(request, timeouts)
+            await discard(request, timeouts)
         raise refusal
 
 
-async def _discard(request: Request, timeouts: Timeouts) -> None:
+async def discard(request: Request, timeouts: Timeouts) -> None:
     """Reads a body and keeps nothing of it: closing on unread bytes resets the connection, and the refusal is lost."""
     with trio.move_on_after(timeouts.http_body_ms / 1000), contextlib.suppress(ClientDisconnect):
         async with aclosing(request.stream()) as stream:

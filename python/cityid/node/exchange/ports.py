@@ -57,8 +57,8 @@ class TableFile(Protocol):
     previous: bytes | None
     size_bytes: int
 
-    def statement(self) -> bytes:
-        """What a storage receipt of it signs (P45)."""
+    def statement(self, expected_version: int) -> bytes:
+        """What a storage receipt of it signs for a range whose record has this version (P45)."""
 
 
 class TableFolder(Protocol):

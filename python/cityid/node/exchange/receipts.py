@@ -135,7 +135,7 @@ class Receipts:
     async def _sign_for(self, peer: str, want: WantReceipt) -> bytes:
         await self._reach(want.height)
         table = await self._keeper.obtain(want.digest, [peer])
-        if table.statement() != want.statement:
+        if table.statement(want.version) != want.statement:
             raise RuleViolation("bad_table", "the statement that was asked for is not that of the file")
         return await self._sign(table, want.version)
 
@@ -161,7 +161,7 @@ class Receipts:
         await trio.to_thread.run_sync(folder.check, table, snapshot, previous, limiter=self._threads)
         await self._keeper.mark_signed(table.digest)
         self.signed += 1
-        return self._network.signer.sign(table.statement())
+        return self._network.signer.sign(table.statement(version))
 
     def _refuse(self, peer: str, want: WantReceipt, reason: str, message: str) -> None:
         self.refused[reason] += 1
@@ -191,7 +191,7 @@ class Receipts:
             table = await self._keeper.obtain(digest, sources)
         except PeerUnreachable as error:
             raise FileNotHere(str(error)) from None
-        statement = table.statement()
+        statement = table.statement(version)
         receipts: dict[str, bytes] = {}
         refusals: dict[str, tuple[str, str]] = {}
         others = iter([city for city in order if city != self._network.city])
@@ -199,6 +199,8 @@ class Receipts:
 
         async def own() -> None:
             try:
+                if members[self._network.city] != self._network.signer.public_key:
+                    raise Unavailable("the state has another checkpoint key for this city than the one it signs with")
                 receipts[self._network.city] = await self._sign(table, version)
             except InputError as error:
                 forbidden.append(error)
