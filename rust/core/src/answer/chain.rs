@@ -148,6 +148,7 @@ pub(super) fn judge(asked: &Asked, entries: &[Entry], table: Option<&TableProof>
         return refuse("a table proof is shown, and no sealed range is involved");
     }
     let Chain { statuses, mut finding, .. } = chain;
+    note_pending(entries, &mut finding);
     if finding.verdict == VerdictKind::Registered {
         // P13: the worst along the chain.
         finding.status = statuses.iter().map(|(_, status, _)| *status).max();
@@ -155,6 +156,28 @@ pub(super) fn judge(asked: &Asked, entries: &[Entry], table: Option<&TableProof>
         finding.notes.extend(by_city.map(|(kind, status, _)| format!("the {} was set to {} by its city", kind.name(), status.name())));
     }
     Ok(finding)
+}
+
+/// P54, P56: what is about to change of the record that decides and of those above it. About registration, never about the thing.
+fn note_pending(entries: &[Entry], finding: &mut Finding) {
+    // Of an item the record that decides counts, which may stand in a table.
+    let above = entries.iter().filter(|entry| entry.kind != Kind::Item).filter_map(|entry| entry.record.as_ref());
+    let item = finding.record.as_ref().filter(|record| record.kind == Kind::Item);
+    let mut notes = Vec::new();
+    for record in above.chain(item) {
+        let name = record.kind.name();
+        if let Some(recovery) = &record.recovery {
+            notes.push(format!(
+                "a recovery of the keys of the {name} is under way: from height {} on other keys may take over",
+                recovery.due
+            ));
+        }
+        if let Some(receiver) = &record.offered_to {
+            let what = if record.kind == Kind::Item { "item".to_owned() } else { format!("{name} range that holds it") };
+            notes.push(format!("the {what} is offered to {receiver}, who has not accepted yet"));
+        }
+    }
+    finding.notes.extend(notes);
 }
 
 impl Finding {

@@ -11,7 +11,7 @@ use crate::hash::Hash;
 use crate::index::Snapshot;
 use crate::map_key::MapKey;
 use crate::profile::{attribute_fault, name_fault, service_fault};
-use crate::record::{Purpose, Status};
+use crate::record::{Purpose, Record, Status};
 use crate::wire::Encoder;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -189,12 +189,16 @@ impl Context<'_, '_, '_> {
         }
     }
 
-    /// Whether a transaction key of the subject signed (P29). Not whether the subject may act now: see [`Context::authorise`].
+    /// Whether the subject signed (P29). Not whether it may act now: see [`Context::authorise`].
     pub fn is_signed_by(&mut self, subject: &Holder) -> Result<bool, Error> {
-        let height = self.overlay.height();
-        let Some(entry) = self.subject(subject)? else { return Ok(false) };
-        let signed = entry.record.keys_for(Purpose::Transaction, height).any(|key| self.signers.binary_search(key).is_ok());
-        Ok(signed)
+        Ok(self.subject(subject)?.is_some_and(|entry| self.is_signed_by_keys_of(&entry.record)))
+    }
+
+    /// Whether as many transaction keys of a record signed as its threshold says (P29).
+    pub fn is_signed_by_keys_of(&self, record: &Record) -> bool {
+        let keys = record.keys_for(Purpose::Transaction, self.overlay.height());
+        let signed = keys.filter(|key| self.signers.binary_search(key).is_ok()).count() as u64;
+        signed >= record.threshold.unwrap_or(1)
     }
 
     /// The worst status of the subject and of what it is part of (P13).
@@ -214,7 +218,7 @@ impl Context<'_, '_, '_> {
         if !self.is_signed_by(subject)? {
             return Err(Error::rule(
                 "not_authorised",
-                format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
+                format!("too few transaction keys of {} signed; sign with as many of its present keys as must", subject.code()),
             ));
         }
         self.charge(subject)?;

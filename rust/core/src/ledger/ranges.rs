@@ -140,7 +140,7 @@ fn first_serial(million: u64, thousand: u64) -> Result<Serial, Error> {
 }
 
 /// An organisation may hold `quota` serials of a class; a city is bound by the class alone.
-fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
+pub fn charge_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
     let Some(org) = holder.org else { return Ok(()) };
     let quota = context.subject(holder)?.and_then(|entry| entry.record.quota).unwrap_or(0);
     let held = context.overlay.get(&MapKey::Holding(holder.city, org, class))?.and_then(|entry| entry.record.serials).unwrap_or(0);
@@ -164,6 +164,18 @@ pub fn count_holding(context: &mut Context<'_, '_, '_>, holder: &Holder, class: 
             record.serials = Some(size);
             context.overlay.put(&key, record)
         }
+    }
+}
+
+/// What a range that leaves an organisation gives back.
+pub fn release_quota(context: &mut Context<'_, '_, '_>, holder: &Holder, class: Class, size: u64) -> Result<(), Error> {
+    let Some(org) = holder.org else { return Ok(()) };
+    let key = MapKey::Holding(holder.city, org, class);
+    match context.overlay.get(&key)? {
+        Some(entry) => context.overlay.update(&key, &entry, |record| {
+            record.serials = Some(record.serials.unwrap_or(0).saturating_sub(size));
+        }),
+        None => Ok(()),
     }
 }
 

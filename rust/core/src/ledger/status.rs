@@ -71,6 +71,11 @@ fn change(
 pub fn set_in(record: &mut Record, status: Status, by_city: bool) {
     record.status = status;
     record.status_by_city = by_city && status != Status::Active;
+    if status == Status::Retired {
+        // Nothing is left to recover or to hand over.
+        record.recovery = None;
+        record.offered_to = None;
+    }
 }
 
 /// Whether this change may be made, and whether it is the city that makes it.
