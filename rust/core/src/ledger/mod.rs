@@ -23,6 +23,7 @@ pub mod rules;
 mod sealed;
 mod status;
 pub mod stored;
+mod subject;
 pub mod transaction;
 mod transfers;
 mod verify;
@@ -509,8 +510,17 @@ impl Ledger {
 
 /// The answer about a subject from one published block; none at height 0.
 pub fn published_answer(published: &Published, subject: &Subject) -> Result<answer::Answer, Error> {
+    published_answer_with_tables(published, subject, &|_, _| None)
+}
+
+/// The same, with the sealed tables at hand.
+pub fn published_answer_with_tables(
+    published: &Published,
+    subject: &Subject,
+    tables: answer::TableLookup<'_>,
+) -> Result<answer::Answer, Error> {
     match &published.certified {
-        Some(certified) => answer::build(subject, &*published.state, certified),
+        Some(certified) => answer::build_with_tables(subject, &*published.state, certified, tables),
         None => Err(Error::rule(
             "not_ready",
             "no block has been certified yet; there are no answers at height 0, ask again after the first block",
@@ -561,8 +571,4 @@ fn check_quorum(certificate: &CommitCertificate, validators: &ValidatorSet) -> R
 
 fn invalid(message: String) -> Error {
     Error::rule("invalid_block", message)
-}
-
-fn unfinished(_: &mut execute::Context<'_, '_, '_>, _: &impl std::fmt::Debug) -> Result<execute::Output, Error> {
-    Err(Error::rule("unfinished", "this operation is not built yet"))
 }
