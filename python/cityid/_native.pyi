@@ -402,6 +402,8 @@ class Commit:
     """How many of them took effect."""
     rejected: int
     """How many the rule refused."""
+    tables: list[bytes]
+    """Digests of the table files that it sealed (P46)."""
 
 @final
 class Ledger:
@@ -492,6 +494,8 @@ class Ledger:
         """As `Snapshot.resolve_many`, from the last committed block."""
     def answer(self, code: str) -> Answer:
         """As `Snapshot.answer`, from the last committed block."""
+    def sealed_tables(self) -> list[tuple[str, str, int, int, bytes]]:
+        """(city, class, base, size, digest of the table file) of every sealed range of the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
@@ -515,6 +519,10 @@ class Snapshot:
 
     height: int
     """Its height."""
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
+        range.
+        """
     def resolve(self, code: str) -> str:
         """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
         `as_of`, `height`.

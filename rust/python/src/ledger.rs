@@ -3,11 +3,13 @@ use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
-use cityid_core::code::{City, Subject};
+use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
 use cityid_core::hash::Hash;
+use cityid_core::ledger::operation::Range;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer, Published};
+use cityid_core::record::Record;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
@@ -92,6 +94,11 @@ impl Commit {
     #[getter]
     fn rejected(&self) -> usize {
         self.0.rejected
+    }
+
+    #[getter]
+    fn tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        bytes_list(py, &self.0.tables)
     }
 }
 
@@ -270,6 +277,16 @@ impl Ledger {
         self.snapshot().answer(py, code)
     }
 
+    /// (city, class, base, size, digest of the table file) of every sealed range.
+    fn sealed_tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for (range, digest) in py.detach(|| self.0.sealed_tables()).map_err(to_py)? {
+            let base = u64::from(range.base.get());
+            rows.append((range.city.as_str(), range.class.as_str(), base, range.size, PyBytes::new(py, &digest)))?;
+        }
+        Ok(rows)
+    }
+
     /// (height, JSON receipt) of a transaction within the replay window.
     fn receipt(&self, id: Bytes) -> PyResult<Option<(u64, String)>> {
         let Some((height, receipt)) = self.0.receipt(&id.fixed("an id")?) else { return Ok(None) };
@@ -327,6 +344,15 @@ impl Snapshot {
     #[getter]
     fn height(&self) -> u64 {
         self.0.height
+    }
+
+    /// The record of a range as JSON, or None.
+    fn range(&self, city: &str, cls: &str, base: u32, size: u64) -> PyResult<Option<String>> {
+        let range =
+            Range::new(City::parse(city).map_err(to_py)?, Class::parse(cls).map_err(to_py)?, Serial::new(base).map_err(to_py)?, size)
+                .map_err(to_py)?;
+        let Some(bytes) = self.0.state.get(&range.key().path()) else { return Ok(None) };
+        Ok(Some(Record::decode(&bytes).map_err(to_py)?.to_json().to_string()))
     }
 
     /// What is known of a code, as JSON, without proof.

@@ -18,6 +18,7 @@ mod profiles;
 mod ranges;
 mod recovery;
 mod sealed;
+mod seals;
 mod status;
 pub mod stored;
 pub mod transaction;
@@ -39,8 +40,10 @@ use crate::signature::Verifier;
 use crate::vote::CommitCertificate;
 use crate::wire::Decoder;
 use execute::{execute, Executed};
+use operation::Range;
 use overlay::last_versions;
 use pool::{Batch, Pool, Verified};
+use seals::Seals;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -62,6 +65,8 @@ pub struct Commit {
     pub committed: usize,
     /// How many were refused by the rule.
     pub rejected: usize,
+    /// Digests of the tables that it sealed.
+    pub tables: Vec<Hash>,
 }
 
 /// An executed block that is neither committed nor dropped.
@@ -111,6 +116,7 @@ struct Chain {
     log: Log,
     recent: VecDeque<Recent>,
     included: HashMap<Hash, (u64, u32)>,
+    seals: Seals,
 }
 
 /// What execution needs of the chain, taken at once so that no lock is held meanwhile.
@@ -191,7 +197,14 @@ impl Ledger {
             genesis_hash,
             validators,
             state,
-            chain: RwLock::new(Chain { header, header_bytes, log, recent: VecDeque::new(), included: HashMap::new() }),
+            chain: RwLock::new(Chain {
+                header,
+                header_bytes,
+                log,
+                recent: VecDeque::new(),
+                included: HashMap::new(),
+                seals: Seals::default(),
+            }),
             pool: Mutex::new(Pool::default()),
             verifier: Mutex::new(Verifier::default()),
             seed,
@@ -367,8 +380,11 @@ impl Ledger {
         if candidate.header.height != chain.header.height + 1 {
             return Err(invalid(format!("height {} does not follow {}", candidate.header.height, chain.header.height)));
         }
-        let snapshot = self.state.commit(candidate.state)?;
         let executed = candidate.executed;
+        let changes = executed.changes.iter().map(|change| (&change.key[..], &change.record[..]));
+        let (seals, tables) = Seals::read(changes, candidate.header.height)?;
+        let snapshot = self.state.commit(candidate.state)?;
+        chain.seals.take(seals);
         let commit = Commit {
             height: candidate.header.height,
             changes: encode_changes(&executed.changes),
@@ -376,6 +392,7 @@ impl Ledger {
             transactions: executed.ids.len(),
             committed: executed.committed,
             rejected: executed.rejected,
+            tables,
         };
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
@@ -430,7 +447,7 @@ impl Ledger {
                 last.insert(key, record);
             })?;
         }
-        let updates = last.into_iter().map(|(key, record)| (path_of(key), Some(record.into()))).collect();
+        let updates = last.iter().map(|(key, record)| (path_of(key), Some((*record).into()))).collect();
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.candidate(updates)?;
         let mut heights = Vec::with_capacity(headers.len());
@@ -456,7 +473,9 @@ impl Ledger {
                 end.height
             )));
         }
+        let (seals, _) = Seals::read(last.iter().map(|(key, record)| (*key, *record)), end.height)?;
         // Everything is checked: from here on the ledger moves, all of it.
+        chain.seals.take(seals);
         let snapshot = self.state.commit(state)?;
         for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
@@ -469,6 +488,11 @@ impl Ledger {
     /// The answer about a subject from the last committed block.
     pub fn answer(&self, subject: &Subject) -> Result<answer::Answer, Error> {
         published_answer(&self.published(), subject)
+    }
+
+    /// Every sealed range of the committed state, with the digest of its table.
+    pub fn sealed_tables(&self) -> Result<Vec<(Range, Hash)>, Error> {
+        self.chain().seals.list()
     }
 
     /// Height and receipt of a transaction within the replay window.
