@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cityid.client.replies import Output
     from cityid.keys import Signer
 
-__all__ = ["Acting", "Asking", "Session", "example", "hex_bytes", "with_options"]
+__all__ = ["Acting", "Asking", "Session", "example", "hex_bytes", "show_receipt", "with_options"]
 
 DOCUMENT_BYTES: Final = 64 * 1024 * 1024
 
@@ -176,7 +176,7 @@ class Session:
             self._prepare(reasoned, subject, self.acting.prepare)
             return None
         receipt = self.client.transact(reasoned, self.signers)
-        self.acting.asking.show(_receipt_json(receipt, subject) | dict(more or {}), _receipt_text(receipt, subject))
+        show_receipt(self.acting.asking, receipt, subject, more)
         return receipt
 
     def _prepare(self, operations: "Sequence[Operation]", subject: str, path: Path) -> None:
@@ -191,6 +191,13 @@ class Session:
         missing = ", ".join(key.hex() for key in prepared.missing()) or choose("无", "none")
         self.acting.asking.show(value, choose(f"{path}：尚缺签名：{missing}", f"{path}: still to sign: {missing}"))
         say(choose("尚未发送", "nothing is sent yet; next: cityid transaction sign, then cityid transaction submit"))
+
+
+def show_receipt(
+    asking: Asking, receipt: "Receipt", subject: str, more: Mapping[str, Any] | None = None
+) -> None:
+    """What became of a transaction, on stdout."""
+    asking.show(_receipt_json(receipt, subject) | dict(more or {}), _receipt_text(receipt, subject))
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -36,6 +36,8 @@ __all__ = [
     "of_kind",
     "org_code",
     "range_of",
+    "record_commitments",
+    "record_services",
     "services",
 ]
 
