@@ -10,7 +10,7 @@ from cityid._native import Trust
 from cityid.cli.common import At, Json, KeyFile, PassphraseFile, TrustFile, async_client, load_trust, open_signer
 from cityid.cli.messages import choose, language
 from cityid.cli.output import progress, say, show
-from cityid.cli.registry import City, Class, Model, Org, Use
+from cityid.cli.parts import City, Class, Model, Org, Use
 from cityid.errors import InputError
 
 if TYPE_CHECKING:

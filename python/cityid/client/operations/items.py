@@ -43,8 +43,10 @@ def register_category(
     return operation if schema is None else operation | {"schema": schema.hex()}
 
 
-def register_items(city: str, org: str, *, use: str, class_code: str, model: str, items: Sequence[Item]) -> Operation:
-    """P25; signed by the organisation. All of the items are registered, or none."""
+def register_items(
+    city: str, org: str | None, *, use: str, class_code: str, model: str, items: Sequence[Item]
+) -> Operation:
+    """P25; signed by the organisation, or the city when `org` is None. All of the items are registered, or none."""
     return {
         "op": "register_items",
         "city": city,

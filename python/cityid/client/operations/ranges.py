@@ -8,8 +8,8 @@ from cityid.client.operations.values import Operation, Range, Status
 __all__ = ["allocate_range", "reserve_range", "seal_range", "set_range_status"]
 
 
-def allocate_range(city: str, org: str, *, class_code: str, size: Literal[1_000, 1_000_000] = 1_000) -> Operation:
-    """P23; signed by the organisation. The receipt names the range that the state machine assigned."""
+def allocate_range(city: str, org: str | None, *, class_code: str, size: Literal[1_000, 1_000_000] = 1_000) -> Operation:
+    """P23; signed by the organisation, or the city when `org` is None. The receipt names the range that the state machine assigned."""
     return {"op": "allocate_range", "city": city, "org": org, "class": class_code, "size": size}
 
 
