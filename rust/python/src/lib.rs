@@ -23,7 +23,7 @@ fn random_seed() -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::answer::{verify, Answer, Genesis, Trust, Verdict};
+    use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]

@@ -21,6 +21,7 @@ mod sealed;
 mod seals;
 mod status;
 pub mod stored;
+mod subject;
 pub mod transaction;
 mod transfers;
 mod verify;
