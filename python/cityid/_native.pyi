@@ -49,6 +49,7 @@ __all__ = [
     "sha256_many",
     "signature_backend",
     "transaction_json",
+    "validator_set",
     "verify",
     "verify_certificate",
     "verify_consistency",
@@ -236,12 +237,16 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust:
-        """The trust at a later header that these validators certify.
+    def advance(
+        self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None
+    ) -> Trust:
+        """The trust at a later header that these validators certify (P75).
 
-        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. Raises
-        `CertificateInvalid` for another network, a height or time that does not rise, another validator set at or after
-        the header, or too few signatures.
+        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
+        next validator set in its canonical bytes, as `Ledger.set_changes` gives it; only needed where the header names
+        another one than trust has. Raises `CertificateInvalid` for another network, a height or time that does not
+        rise, a header under another validator set (advance over every change of the set first), a next set that is
+        missing or not the one that the header names, or too few signatures.
         """
     words: str
     """Six words for people to compare: 96 bits of the trust's hash as proquints (arXiv:0901.4016)."""
@@ -435,6 +440,8 @@ class Commit:
     """How many the rule refused."""
     tables: list[bytes]
     """Digests of the table files that it sealed (P46)."""
+    configuration: bool
+    """Whether a city, its keys, the committee, a parameter or the schedule of protocols changed at this height."""
 
 @final
 class Ledger:
@@ -457,6 +464,27 @@ class Ledger:
     """Root of the log of headers that ends with it: at height h the log has h + 1 leaves."""
     records: int
     """How many keys of the state map have a record."""
+    # -- governance: what the committed state says, never the genesis
+    validators: list[tuple[str, bytes]]
+    """(city, consensus key) of who decides the next height, ascending by city."""
+    protocol: int
+    """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
+    when this software does not know it."""
+    def parameters(self) -> dict[str, int]:
+        """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
+    def cities(self) -> list[dict[str, Any]]:
+        """Every member city ascending, retired ones too: `city`, `name`, `status`, `committee`, the public keys
+        `consensus`, `checkpoint` and `tls`, the list `transaction`, `certificate` (DER of its TLS certificate, None of
+        a founding city that never changed it), `services`, `administered_by` and `successor` (codes or None).
+        """
+    def set_changes(self, from_height: int = 0) -> list[tuple[int, bytes]]:
+        """(height, next set) of every header above `from_height` that names another next set: what a trust walks over
+        (P75). The set is in its canonical bytes; `validator_set` reads them.
+        """
+    def validators_at(self, height: int) -> list[tuple[str, bytes]]:
+        """(city, consensus key) of who decides or decided a height, up to the next one. Raises `RuleViolation`
+        (`unknown_height`) above that.
+        """
     # -- transactions in: each signature is verified once, here, in batches
     def admit(self, transactions: Buffer) -> list[tuple[bytes, str | None, str | None]]:
         """A CBOR sequence of transactions (RFC 8742): (id, reason or None, message or None) each; accepted ones wait
@@ -572,6 +600,9 @@ class Snapshot:
         """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
         `protocol`.
         """
+
+def validator_set(data: Buffer) -> list[tuple[str, bytes]]:
+    """(city, consensus key) of a validator set in its canonical bytes. Raises `MalformedInput`."""
 
 # ---------------------------------------------------------------- checkpoints
 def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:

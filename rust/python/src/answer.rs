@@ -1,12 +1,13 @@
 //! Genesis, trust, answers and their verifier.
 use crate::bytes::{Bytes, Text};
 use crate::error::{to_py, MalformedInput};
+use crate::ledger::{parameter_dict, set_rows};
 use cityid_core::answer::{self, CertifiedHeader, Options};
-use cityid_core::block::Header;
+use cityid_core::block::{Header, ValidatorSet};
 use cityid_core::code::City;
 use cityid_core::disclosure;
-use cityid_core::genesis::{self, Parameters};
 use cityid_core::error::Error;
+use cityid_core::genesis;
 use cityid_core::map_key::Kind;
 use cityid_core::record::{Record, Status};
 use cityid_core::trust;
@@ -62,11 +63,7 @@ impl Genesis {
 
     /// Limits and intervals by name (docs/protocol.md, P6).
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let parameters = PyDict::new(py);
-        for ((name, ..), value) in Parameters::NAMES.iter().zip(self.0.parameters.values()) {
-            parameters.set_item(name, value)?;
-        }
-        Ok(parameters)
+        parameter_dict(py, &self.0.parameters)
     }
 
     /// Name and public keys of a founding city; CodeError when it is none.
@@ -123,12 +120,15 @@ impl Trust {
         self.0.to_json()
     }
 
-    /// Trust at a later header that the same validators certified; CertificateInvalid otherwise. `log_path` has 32 bytes a hash.
-    fn advance(&self, py: Python<'_>, header: Bytes, log_path: Bytes, certificate: Bytes) -> PyResult<Trust> {
+    /// Trust at a later header that the same validators certified; CertificateInvalid otherwise. `log_path` has 32 bytes a hash,
+    /// `next_set` is the next validator set in its canonical bytes, where the header names another one (P75).
+    #[pyo3(signature = (header, log_path, certificate, next_set=None))]
+    fn advance(&self, py: Python<'_>, header: Bytes, log_path: Bytes, certificate: Bytes, next_set: Option<Bytes>) -> PyResult<Trust> {
         let log_path = digests(&log_path)?;
         py.detach(|| {
             let certificate = CommitCertificate::decode(&certificate)?;
-            self.0.advance(&CertifiedHeader::from_certificate(header.to_vec(), log_path, &certificate))
+            let next = next_set.map(|set| ValidatorSet::decode(&set)).transpose()?;
+            self.0.advance(&CertifiedHeader::from_certificate(header.to_vec(), log_path, &certificate), next.as_ref())
         })
         .map(Trust)
         .map_err(to_py)
@@ -162,7 +162,7 @@ impl Trust {
 
     #[getter]
     fn validators<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
-        self.0.validators.members().iter().map(|member| (member.city.as_str().to_owned(), PyBytes::new(py, &member.key))).collect()
+        set_rows(py, &self.0.validators)
     }
 
     #[getter]

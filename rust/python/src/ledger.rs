@@ -3,13 +3,16 @@ use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
+use cityid_core::block::ValidatorSet;
 use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
+use cityid_core::genesis::Parameters;
 use cityid_core::hash::Hash;
 use cityid_core::ledger::operation::Range;
+use cityid_core::ledger::rules::Member;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer, Published};
-use cityid_core::record::Record;
+use cityid_core::record::{Purpose, Record};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
@@ -100,6 +103,11 @@ impl Commit {
     fn tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         bytes_list(py, &self.0.tables)
     }
+
+    #[getter]
+    fn configuration(&self) -> bool {
+        self.0.configuration
+    }
 }
 
 /// The ledger of one network.
@@ -119,6 +127,46 @@ fn bytes_list<'py>(py: Python<'py>, items: &[Hash]) -> PyResult<Bound<'py, PyLis
 
 fn joined<'py>(py: Python<'py>, items: &[Hash]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &items.concat())
+}
+
+/// (city, consensus key) of a set, in its order.
+pub fn set_rows<'py>(py: Python<'py>, set: &ValidatorSet) -> Vec<(String, Bound<'py, PyBytes>)> {
+    set.members().iter().map(|member| (member.city.as_str().to_owned(), PyBytes::new(py, &member.key))).collect()
+}
+
+/// Parameters by name.
+pub fn parameter_dict<'py>(py: Python<'py>, parameters: &Parameters) -> PyResult<Bound<'py, PyDict>> {
+    let named = PyDict::new(py);
+    for ((name, ..), value) in Parameters::NAMES.iter().zip(parameters.values()) {
+        named.set_item(name, value)?;
+    }
+    Ok(named)
+}
+
+fn member_dict<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+    let record = &member.record;
+    let city = |city: &Option<City>| city.as_ref().map(|city| city.as_str().to_owned());
+    let entry = PyDict::new(py);
+    entry.set_item("city", member.city.as_str())?;
+    entry.set_item("name", record.name.as_deref())?;
+    entry.set_item("status", record.status.name())?;
+    entry.set_item("committee", member.committee)?;
+    for purpose in [Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls] {
+        entry.set_item(purpose.name(), member.key(purpose).map(|key| PyBytes::new(py, &key)))?;
+    }
+    let transaction = record.keys.iter().filter(|entry| entry.purpose == Purpose::Transaction);
+    entry.set_item("transaction", transaction.map(|entry| PyBytes::new(py, &entry.key)).collect::<Vec<_>>())?;
+    entry.set_item("certificate", record.certificate.as_ref().map(|certificate| PyBytes::new(py, certificate)))?;
+    entry.set_item("services", &record.services)?;
+    entry.set_item("administered_by", city(&record.administered_by))?;
+    entry.set_item("successor", city(&record.succession.as_ref().and_then(|succession| succession.successor)))?;
+    Ok(entry)
+}
+
+/// (city, consensus key) of a set in its canonical bytes.
+#[pyfunction]
+pub fn validator_set<'py>(py: Python<'py>, data: Bytes) -> PyResult<Vec<(String, Bound<'py, PyBytes>)>> {
+    Ok(set_rows(py, &ValidatorSet::decode(&data).map_err(to_py)?))
 }
 
 #[pymethods]
@@ -156,6 +204,41 @@ impl Ledger {
     #[getter]
     fn records(&self) -> u64 {
         self.0.published().state.len()
+    }
+
+    // ---------------------------------------------------------------- governance
+
+    /// (city, consensus key) of who decides the next height, ascending.
+    #[getter]
+    fn validators<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
+        set_rows(py, &self.0.validators())
+    }
+
+    /// Limits and intervals of the committed state, by name (P6).
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        parameter_dict(py, &self.0.parameters())
+    }
+
+    /// Every member city, ascending, retired ones too.
+    fn cities<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let members = py.detach(|| self.0.cities()).map_err(to_py)?;
+        members.iter().map(|member| member_dict(py, member)).collect()
+    }
+
+    #[getter]
+    fn protocol(&self) -> u64 {
+        self.0.protocol()
+    }
+
+    /// (height, canonical bytes of the next set) of headers above a height that name another next set.
+    #[pyo3(signature = (from_height=0))]
+    fn set_changes<'py>(&self, py: Python<'py>, from_height: u64) -> Vec<(u64, Bound<'py, PyBytes>)> {
+        let changes = self.0.set_changes(from_height);
+        changes.iter().map(|(height, set)| (*height, PyBytes::new(py, &set.encode()))).collect()
+    }
+
+    fn validators_at<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Vec<(String, Bound<'py, PyBytes>)>> {
+        Ok(set_rows(py, &*self.0.validators_at(height).map_err(to_py)?))
     }
 
     // ---------------------------------------------------------------- transactions in

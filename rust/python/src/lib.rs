@@ -31,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use super::consensus::{message_height, verify_certificate, Consensus};
     #[pymodule_export]
-    use super::ledger::{Candidate, Commit, Ledger, Snapshot};
+    use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
     #[pymodule_export]
     use super::proofs::{
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,

@@ -1,6 +1,7 @@
 //! Executing transactions in block order (P19, P20, P29): one receipt each, whatever happens.
 use super::operation::{Action, Holder, Operation};
 use super::overlay::{Change, Entry, Overlay};
+use super::rates::Charges;
 use super::transaction::Transaction;
 use super::{adopt, governance, items, keys, organisations, profiles, ranges, recovery, sealed, status, transfers};
 use crate::code::City;
@@ -49,6 +50,7 @@ pub fn execute<'t>(
     is_known: impl Fn(&Hash) -> bool,
 ) -> Executed {
     let mut overlay = Overlay::new(base, height);
+    let mut charges = Charges::default();
     let mut seen = HashSet::new();
     let mut executed = Executed { ids: Vec::new(), receipts: Vec::new(), changes: Vec::new(), committed: 0, rejected: 0 };
     for transaction in transactions {
@@ -59,7 +61,8 @@ pub fn execute<'t>(
             continue;
         }
         let body = &transaction.body;
-        let mut context = Context { overlay: &mut overlay, parameters, genesis: &body.genesis, signers: &body.signers };
+        let mut context =
+            Context { overlay: &mut overlay, charges: &mut charges, parameters, genesis: &body.genesis, signers: &body.signers };
         match context.run_all(&body.operations) {
             Ok(outputs) => {
                 overlay.keep();
@@ -111,6 +114,8 @@ fn duplicate_receipt(id: &Hash) -> Vec<u8> {
 pub struct Context<'o, 's, 't> {
     /// The state of this moment.
     pub overlay: &'o mut Overlay<'s>,
+    /// What the subjects of this block did so far.
+    pub charges: &'o mut Charges,
     /// Limits.
     pub parameters: &'o Parameters,
     /// The network, as every transaction that is executed names it (P18).
@@ -124,6 +129,7 @@ impl Context<'_, '_, '_> {
         let mut outputs = Vec::with_capacity(operations.len());
         for (index, operation) in operations.iter().enumerate() {
             self.overlay.set_ground(operation.reason, operation.basis);
+            self.charges.begin(operation.items());
             outputs.push(self.run(&operation.action).map_err(|error| (error, index))?);
         }
         Ok(outputs)
@@ -215,7 +221,30 @@ impl Context<'_, '_, '_> {
                 format!("too few transaction keys of {} signed; sign with as many of its present keys as must", subject.code()),
             ));
         }
+        self.charge(subject)?;
         self.check_holder_active(subject)
+    }
+
+    /// Charges a subject that signed for the running operation (P72).
+    pub fn charge(&mut self, subject: &Holder) -> Result<(), Error> {
+        let used = self.charges.charge(subject);
+        let rate = match subject.org {
+            Some(_) => {
+                let own = self.subject(subject)?.and_then(|entry| entry.record.rate).unwrap_or(u64::MAX);
+                own.min(self.parameters.organisation_rate)
+            }
+            None => self.parameters.city_rate,
+        };
+        if used > rate {
+            return Err(Error::rule(
+                "rate_exceeded",
+                format!(
+                    "{} may do {rate} operations in a block, items counted singly, and this would make {used}; send it again later",
+                    subject.code()
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Demands the authority to act as a holder (P29): an organisation's own, or for what a city holds and admits itself that of

@@ -239,6 +239,7 @@ impl World {
         let height = self.headers.len() as u64;
         let set = self.validators().hash();
         let header = Header {
+            version: 1,
             genesis: self.genesis.hash(),
             height,
             time_ms: START_MS + height * 10_000,
