@@ -10,6 +10,7 @@ from typing import Final
 import typer
 
 from cityid.cli import (
+    adopting,
     classes,
     demo,
     founding,
@@ -39,7 +40,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 GROUPS: Final = (
-    *(founding, network, key_files, trusts, organisations, ranges, items, classes, profiles, importing, transactions),
+    *(
+        founding,
+        network,
+        key_files,
+        trusts,
+        organisations,
+        ranges,
+        items,
+        classes,
+        profiles,
+        importing,
+        adopting,
+        transactions,
+    ),
     *(governing, verdicts, demo, simulation),
 )
 for group in GROUPS:

@@ -53,7 +53,9 @@ Reason = Annotated[
 ]
 Basis = Annotated[
     Path | None,
-    typer.Option("--basis", metavar="FILE", help="The document that decides; its SHA-256 is kept with the new version."),
+    typer.Option(
+        "--basis", metavar="FILE", help="The document that decides; its SHA-256 is kept with the new version."
+    ),
 ]
 Prepare = Annotated[
     Path | None,
@@ -65,9 +67,7 @@ Prepare = Annotated[
 ]
 Signers = Annotated[
     list[str] | None,
-    typer.Option(
-        "--signer", metavar="PUBLICKEY", help="With --prepare: a key that will sign; say it again for more."
-    ),
+    typer.Option("--signer", metavar="PUBLICKEY", help="With --prepare: a key that will sign; say it again for more."),
 ]
 
 
@@ -193,9 +193,7 @@ class Session:
         say(choose("尚未发送", "nothing is sent yet; next: cityid transaction sign, then cityid transaction submit"))
 
 
-def show_receipt(
-    asking: Asking, receipt: "Receipt", subject: str, more: Mapping[str, Any] | None = None
-) -> None:
+def show_receipt(asking: Asking, receipt: "Receipt", subject: str, more: Mapping[str, Any] | None = None) -> None:
     """What became of a transaction, on stdout."""
     asking.show(_receipt_json(receipt, subject) | dict(more or {}), _receipt_text(receipt, subject))
 
@@ -203,7 +201,7 @@ def show_receipt(
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Puts the options of `Asking` or `Acting` in the place of the parameter of that type."""
     signature = inspect.signature(command, eval_str=True)
-    makers = {Asking: _asking, Acting: _acting}
+    makers: dict[type, Callable[..., Asking | Acting]] = {Asking: _asking, Acting: _acting}
     [(name, maker)] = [(p.name, makers[p.annotation]) for p in signature.parameters.values() if p.annotation in makers]
     options = inspect.signature(maker, eval_str=True).parameters
     own = [p for p in signature.parameters.values() if p.name != name]

@@ -78,7 +78,9 @@ def show_schema(code: CodeArgument, asking: Asking) -> None:
         found = client.schema(wanted)
     if found is None:
         raise InputError(
-            choose(f"{wanted} 没有架构", f"{wanted} has no schema. Next: cityid schema publish FILE --category {wanted}")
+            choose(
+                f"{wanted} 没有架构", f"{wanted} has no schema. Next: cityid schema publish FILE --category {wanted}"
+            )
         )
     value = {"code": wanted, "digest": found.digest.hex(), "schema": found.document}
     asking.show(value, json.dumps(found.document, ensure_ascii=False, indent=1))

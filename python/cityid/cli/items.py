@@ -107,7 +107,9 @@ def register(
     model: Model = "0",
     attribute: Attributes = None,
     service: Services = None,
-    allocated: Annotated[bool, typer.Option("--allocated", help="Give the code out now, make it active later.")] = False,
+    allocated: Annotated[
+        bool, typer.Option("--allocated", help="Give the code out now, make it active later.")
+    ] = False,
     disclosures: Disclosures = None,
 ) -> None:
     """Register one item in a range that the organisation holds; many at once: cityid import."""

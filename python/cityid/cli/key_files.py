@@ -67,7 +67,12 @@ def possession(
         text += f":{from_height}"
     if until_height is not None:
         text += f":{until_height}"
-    value: dict[str, Any] = {"subject": subject, "purpose": purpose, "key": signer.public_key.hex(), "possession": proof.hex()}
+    value: dict[str, Any] = {
+        "subject": subject,
+        "purpose": purpose,
+        "key": signer.public_key.hex(),
+        "possession": proof.hex(),
+    }
     value |= {"from": from_height, "until": until_height, "text": text}
     show(value, text, as_json=as_json)
 
@@ -77,7 +82,8 @@ def introduction(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `cityid init CITY --dir DIR` made.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Gets the introduction; it holds nothing secret.")],
     peer: Annotated[
-        str | None, typer.Option("--peer", metavar="HOST:PORT", help="Where its node listens; as in the entry without it.")
+        str | None,
+        typer.Option("--peer", metavar="HOST:PORT", help="Where its node listens; as in the entry without it."),
     ] = None,
     trust: TrustFile = None,
     passphrase_file: PassphraseFile = None,
@@ -96,7 +102,9 @@ def introduction(
         city, name, address = str(entry["city"]), str(entry["name"]), peer or str(entry["peers"])
         certificate = keys.parse_certificate(str(entry["certificate"]).encode())
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{directory} holds no entry of a city ({error!r}). Next: cityid init CITY --dir DIR") from None
+        raise InputError(
+            f"{directory} holds no entry of a city ({error!r}). Next: cityid init CITY --dir DIR"
+        ) from None
     entries = [
         operations.prove_possession(
             open_signer(keys.key_path(directory / "keys", purpose), passphrase_file),

@@ -1,12 +1,15 @@
 """`cityid org`: a city admits organisations, sets their terms, suspends and reinstates them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cityid._native import check_uscc
 from cityid.cli.acting import Acting, Asking, example, with_options
 from cityid.cli.parts import City, Disclosures, Expected, Keys, Org, commit, key_entry, org_code
+
+if TYPE_CHECKING:
+    from cityid.client.operations import Status
 
 __all__ = ["add_commands"]
 
@@ -120,7 +123,7 @@ def show_organisation(city: City, org: Org, asking: Asking) -> None:
     asking.show_code(org_code(city, org))
 
 
-def _set_status(city: str, org: str, status: str, acting: Acting, expected: int | None) -> None:
+def _set_status(city: str, org: str, status: "Status", acting: Acting, expected: int | None) -> None:
     from cityid.client.operations import set_status
 
     code = org_code(city, org)

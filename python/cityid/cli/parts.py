@@ -133,9 +133,7 @@ def key_entry(text: str) -> "KeyEntry":
         purpose, from_height, until_height = [*more, *["transaction", "0", ""][len(more) :]]
         heights = int(from_height), int(until_height) if until_height else None
     except ValueError:
-        raise MalformedInput(
-            "A key is KEY:POSSESSION in hexadecimal, as `cityid keys possession` prints it."
-        ) from None
+        raise MalformedInput("A key is KEY:POSSESSION in hexadecimal, as `cityid keys possession` prints it.") from None
     return KeyEntry(hex_bytes(key, 32), hex_bytes(possession, 64), purpose, *heights)
 
 

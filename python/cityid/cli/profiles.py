@@ -127,7 +127,8 @@ def rotate_keys(
     code: CodeArgument,
     new_key: NewKeys,
     old_key: Annotated[
-        list[str], typer.Option("--old-key", metavar="PUBLICKEY", help="Removed in the same step; say it again for more.")
+        list[str],
+        typer.Option("--old-key", metavar="PUBLICKEY", help="Removed in the same step; say it again for more."),
     ],
     acting: Acting,
     expected_version: Expected = None,

@@ -192,5 +192,3 @@ def _line(record: dict[str, Any]) -> str:
     version = choose(f"第 {record['version']} 版", f"version {record['version']}")
     state = choose(chinese, english)
     return f"{where['base']:09d}-{end:09d} {holder}{offered} {state}, {version}{sealed}"
-
-

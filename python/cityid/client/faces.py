@@ -120,7 +120,7 @@ class Client:
         return await self._obey(plans.ranges_of(self._memory, city, class_code, serial))
 
     async def schema(self, category: str) -> "Schema | None":
-        """The schema of a category: its digest from a verified answer, its body checked against that. None: it has none."""
+        """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
         from cityid.client.schemas import parse_schema, schema_digest
 
         found = await self.resolve(category)
@@ -252,7 +252,7 @@ class SyncClient:
         return self._obey(plans.ranges_of(self._memory, city, class_code, serial))
 
     def schema(self, category: str) -> "Schema | None":
-        """The schema of a category: its digest from a verified answer, its body checked against that. None: it has none."""
+        """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
         from cityid.client.schemas import parse_schema, schema_digest
 
         found = self.resolve(category)

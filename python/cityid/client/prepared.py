@@ -71,9 +71,9 @@ class Prepared:
                 f"This is no transaction that waits for signatures ({error!r}). "
                 "Next: take the file that --prepare or cityid transaction build wrote."
             ) from None
-        message = prepared.message()
+        message, signers = prepared.message(), prepared.signers()
         for key, signature in given.items():
-            if key not in prepared.keys() or not verify_signature(key, message, signature):
+            if key not in signers or not verify_signature(key, message, signature):
                 raise MalformedInput(
                     f"The signature of {key.hex()} is not one of this transaction. Next: have it signed again."
                 )
@@ -103,13 +103,13 @@ class Prepared:
         finish_transaction(self.body, [NO_SIGNATURE])
         raise MalformedInput("The body of the transaction does not parse. Next: build it again.")
 
-    def keys(self) -> list[bytes]:
+    def signers(self) -> list[bytes]:
         """Who signs, ascending."""
         return [bytes.fromhex(key) for key in self.shown()["signers"]]
 
     def missing(self) -> list[bytes]:
         """Who has not signed yet."""
-        return [key for key in self.keys() if key not in self.signatures]
+        return [key for key in self.signers() if key not in self.signatures]
 
     def message(self) -> bytes:
         """What everybody signs (P15)."""
@@ -127,7 +127,7 @@ class Prepared:
 
     def sign(self, signer: Signer) -> None:
         """Adds a signature. Raises InputError when the key is not one of the signers."""
-        if signer.public_key not in self.keys():
+        if signer.public_key not in self.signers():
             raise InputError(
                 f"The key {signer.public_key.hex()} is no signer of this transaction. "
                 "Next: sign with another key, or build it again with --signer."
@@ -142,7 +142,7 @@ class Prepared:
                 "Next: cityid transaction sign, by each of them."
             )
         return bytes.fromhex(self.shown()["id"]), finish_transaction(
-            self.body, [self.signatures[key] for key in self.keys()]
+            self.body, [self.signatures[key] for key in self.signers()]
         )
 
     def write_new(self, path: Path) -> None:

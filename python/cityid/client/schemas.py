@@ -1,8 +1,8 @@
 """Schemas of item classes: what the attributes of an item must look like, as JSON Schema (draft 2020-12).
 
-A category names its schema by the SHA-256 of the file, whose body is a blob that any gateway hands out; whoever reads it
-checks the digest. A row is an object of attribute name → text; a schema says which names are required, which texts are
-allowed, and whether others may stand beside them. Values are texts, also numbers: a schema constrains them with
+A category names its schema by the SHA-256 of the file, whose body is a blob that any gateway hands out; whoever reads
+it checks the digest. A row is an object of attribute name → text; a schema says which names are required, which texts
+are allowed, and whether others may stand beside them. Values are texts, also numbers: a schema constrains them with
 `pattern`, `enum` or `maxLength`.
 
 A schema is compiled once and then asked for each row. It may not refer to other documents: nothing is fetched.

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, Protocol
 
 from cityid.errors import InputError, MalformedInput
 
-__all__ = ["Columns", "Datum", "Reject", "Row", "Table", "read_table"]
+__all__ = ["Columns", "Datum", "Reject", "Row", "Table", "check_against", "read_table"]
 
 ROW_BYTES: Final = 64 * 1024
 ROW_LINES: Final = 100  # a quoted value may hold line breaks; an unclosed quote must not swallow the file
@@ -61,6 +61,13 @@ class Reject:
     column: str
     value: str
     reason: str
+
+
+class RowSchema(Protocol):
+    """What says whether the attributes of a row are as they should be; `Schema` of client/schemas.py."""
+
+    def fault(self, attributes: Mapping[str, str]) -> tuple[str, str] | None:
+        """(attribute, what is wrong), or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +130,17 @@ class Table:
 
 
 def read_table(
-    path: Path, file: BinaryIO, *, chosen: Mapping[str, str], datum: Datum = "WGS84", delimiter: str = ","
+    path: Path,
+    file: BinaryIO,
+    *,
+    chosen: Mapping[str, str],
+    datum: Datum = "WGS84",
+    delimiter: str = ",",
+    blank_serials: bool = False,
 ) -> Table:
     """Opens a table by the ending of its name: `.geojson` and `.json` are GeoJSON, everything else is CSV.
+
+    With `blank_serials` a row may leave its serial out although the file has a column for it.
 
     Raises:
         InputError: the file as a whole cannot be read; the message says what to do.
@@ -135,7 +150,16 @@ def read_table(
     else:
         header, fields = _read_csv(file, delimiter)
     columns = Columns.choose(header, chosen, datum=datum)
-    return Table(columns, _checked(columns, header, fields))
+    return Table(columns, _checked(columns, header, fields, blank_serials))
+
+
+def check_against(schema: RowSchema, rows: Sequence[Row | Reject]) -> list[Row | Reject]:
+    """The same rows; those that break the schema are rejected with what is wrong."""
+    checked: list[Row | Reject] = []
+    for row in rows:
+        fault = schema.fault(row.attributes) if isinstance(row, Row) else None
+        checked.append(row if fault is None else Reject(row.line, fault[0], fault[1], "schema"))
+    return checked
 
 
 Fields = Iterator[tuple[int, Sequence[str]] | Reject]
@@ -277,7 +301,7 @@ def _geojson_fields(features: Sequence[Any], header: Sequence[str]) -> Fields:
         yield number, list(fields.values())
 
 
-def _checked(columns: Columns, header: Sequence[str], fields: Fields) -> Iterator[Row | Reject]:
+def _checked(columns: Columns, header: Sequence[str], fields: Fields, blank_serials: bool) -> Iterator[Row | Reject]:
     """Turns fields into rows, and knows which identifiers and serials were there before."""
     # Where each attribute's value stands, found once: this runs for every row of a register.
     places = [(header.index(column), column, attribute) for column, attribute in columns.attributes.items()]
@@ -300,6 +324,8 @@ def _checked(columns: Columns, header: Sequence[str], fields: Fields) -> Iterato
                 ids.add(row.id)
                 if row.serial is not None:
                     serials.add(row.serial)
+        elif blank_serials and row.reason == "missing_serial":
+            row = _row([place for place in places if place[2] != "serial"], None, *found)
         yield row
 
 

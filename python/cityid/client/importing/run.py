@@ -5,9 +5,9 @@ ranges as needed), then sign, note and send batches, WAVE at a time and WAVES of
 refuses because of some row is halved until that row stands alone; the row is rejected with the network's reason and the
 others go on. A refusal that has nothing to do with single rows (no authority, no category, suspended) ends the import.
 
-An adoption is an import of numbers that were given before: the ranges that its serials lie in are reserved first, by the
-city, and each batch registers the old numbers as aliases of its items in the same transaction, so that an item is never
-there without its number.
+An adoption is an import of numbers that were given before: the ranges that its serials lie in are reserved first, by
+the city, and each batch registers the old numbers as aliases of its items in the same transaction, so that an item is
+never there without its number.
 
 What this module does not know is HTTP: it talks to a `Submitter`, which tests replace.
 """

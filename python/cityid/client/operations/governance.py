@@ -43,7 +43,7 @@ def admit_city(
 ) -> Change:
     """P61: a new member. One key each of purpose consensus, checkpoint and tls, 1 to 16 of purpose transaction.
 
-    `certificate` is the self-signed TLS certificate of its tls key, DER; the service `peer` says where its node listens.
+    `certificate` is the self-signed TLS certificate of its tls key, DER; the service `peer` says where its node is.
     """
     return {
         "change": "admit_city",

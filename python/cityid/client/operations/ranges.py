@@ -8,13 +8,15 @@ from cityid.client.operations.values import Operation, Range, Status
 __all__ = ["allocate_range", "reserve_range", "seal_range", "set_range_status"]
 
 
-def allocate_range(city: str, org: str | None, *, class_code: str, size: Literal[1_000, 1_000_000] = 1_000) -> Operation:
-    """P23; signed by the organisation, or the city when `org` is None. The receipt names the range that the state machine assigned."""
+def allocate_range(
+    city: str, org: str | None, *, class_code: str, size: Literal[1_000, 1_000_000] = 1_000
+) -> Operation:
+    """P23; signed by the organisation, or the city when `org` is None. The receipt names the range that it got."""
     return {"op": "allocate_range", "city": city, "org": org, "class": class_code, "size": size}
 
 
 def reserve_range(held: Range, *, org: str | None) -> Operation:
-    """P48; signed by the city. A range whose serials were given before the city joined, for `org` or the city itself."""
+    """P48; signed by the city. A range whose serials were given before it joined, for `org` or the city itself."""
     operation: Operation = {"op": "reserve_range", "city": held.city}
     if org is not None:
         operation["org"] = org
