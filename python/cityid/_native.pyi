@@ -285,6 +285,10 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
+    records: list[tuple[str, str | None]]
+    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    table: bytes | None
+    """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
 @final
 class Verdict:
@@ -597,6 +601,12 @@ class Snapshot:
     def answer(self, code: str) -> Answer:
         """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
         (P7).
+        """
+    def proposal(self, number: int) -> str | None:
+        """A proposal (P70) as JSON, without proof, its `change` in the form of P61 to P68."""
+    def configuration(self) -> str:
+        """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
+        `protocol`.
         """
 
 def validator_set(data: Buffer) -> list[tuple[str, bytes]]:

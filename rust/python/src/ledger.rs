@@ -487,4 +487,13 @@ impl Snapshot {
         let tables = |table: &Table, index: u32| self.1.lookup(table, index);
         py.detach(|| published_answer_with_tables(&self.0, &subject, &tables)).map(Answer).map_err(to_py)
     }
+    /// A proposal as JSON, its change spelled out, without proof.
+    fn proposal(&self, number: u64) -> PyResult<Option<String>> {
+        Ok(self.0.proposal(number).map_err(to_py)?.map(|value| value.to_string()))
+    }
+
+    /// What the network has decided about itself, as JSON, without proof.
+    fn configuration(&self) -> PyResult<String> {
+        Ok(self.0.configuration().map_err(to_py)?.to_string())
+    }
 }

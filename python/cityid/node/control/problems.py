@@ -40,6 +40,7 @@ TYPES: Final[Mapping[str, tuple[int, str]]] = {
     "unknown-transaction": (404, "No receipt for this transaction"),
     "unknown-block": (404, "No such block"),
     "unknown-file": (404, "No such file here"),
+    "unknown-proposal": (404, "No such proposal"),
     "method": (405, "The path does not take this method"),
     "not-acceptable": (406, "No representation that the client accepts"),
     "slow-request": (408, "The request body did not arrive in time"),

@@ -32,7 +32,7 @@ pub struct Chain {
     pub sets: Vec<(u64, Arc<ValidatorSet>)>,
     /// Parameters that were replaced, each with the height from which no transaction that they let in is valid any more.
     superseded: Vec<(u64, Parameters)>,
-    /// Which ranges are sealed.
+    /// Sealed ranges and their tables.
     pub seals: Seals,
 }
 
