@@ -12,7 +12,28 @@ import cityid
 GOLDEN = Path(__file__).parent / "golden"
 TRUST = json.loads((GOLDEN / "trust.json").read_text())
 VALIDATORS = [bytes.fromhex(validator["key"]) for validator in TRUST["validators"]]
-ITEMS = ("registered", "not-registered", "not-registered-no-range", "mismatch")
+ITEMS = (
+    "registered",
+    "not-registered",
+    "not-registered-no-range",
+    "mismatch",
+    "registered-alias",
+    "registered-sealed",
+    "registered-sealed-million",
+    "registered-override",
+    "registered-leaf-over-override",
+    "not-registered-sealed",
+    "unavailable",
+    "registered-named-alias",
+    "registered-named-alias-sealed",
+    "not-registered-named-alias",
+    "not-registered-named-item",
+    "mismatch-named-alias",
+    "registered-district",
+    "registered-district-override",
+    "not-registered-district",
+    "not-ours-no-district",
+)
 
 
 def golden(name: str) -> bytes:

@@ -10,14 +10,13 @@ use cityid_core::genesis::Parameters;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
 use cityid_core::ledger::execute::{execute, Executed};
-use cityid_core::ledger::operation::{
-    storage_receipt_message, Action, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target,
-};
+use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target};
 use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
 use cityid_core::map_key::{path_of, Kind, MapKey};
 use cityid_core::record::{record_hash, Allocation, Children, Purpose, Record, Status, Table};
+use cityid_core::table::storage_receipt_message;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
