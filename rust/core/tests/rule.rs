@@ -1,7 +1,7 @@
 //! The distribution rule under random operations, against a second, simpler statement of who may do what.
 //!
 //! Transactions are executed without signatures: whoever is named as a signer has signed. Three cities: 130100 acts for itself,
-//! 330100 is administered by 130100, 440300 is suspended.
+//! 330100 is administered by 130100, 440300 is suspended. The fourth member city, 110000, only votes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod support;
 
@@ -10,7 +10,7 @@ use cityid_core::genesis::Parameters;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
 use cityid_core::ledger::execute::{execute, Executed};
-use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
+use cityid_core::ledger::operation::{Action, Change as Decision, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
 use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
@@ -26,13 +26,30 @@ const ORGS: [&str; 2] = ["A7K2", "B7K2"];
 const NUMBERS: [usize; 3] = [1, 2, 3];
 const HEIGHT: u64 = 7;
 
-/// Keys that may sign: of the three cities, then four that organisations may register.
+/// Keys that may sign: of the three cities, then four that organisations may register, then of the city that only votes.
 fn keys() -> Vec<[u8; 32]> {
-    NUMBERS.iter().copied().chain(300..304).map(|number| support::public(number, 1)).collect()
+    NUMBERS.iter().copied().chain(300..304).chain([0]).map(|number| support::public(number, 1)).collect()
 }
 
 fn city(choice: u8) -> City {
     City::parse(CITIES[usize::from(choice) % 3]).unwrap()
+}
+
+/// A city that may vote.
+fn voter(choice: u8) -> City {
+    City::parse(["110000", "130100", "330100", "440300"][usize::from(choice) % 4]).unwrap()
+}
+
+/// What cities may want, by a number.
+fn wanted(what: u8, which: u8) -> Decision {
+    let status = if which & 4 == 0 { Status::Suspended } else { Status::Active };
+    match what % 6 {
+        0 | 1 => Decision::SetCityStatus { city: voter(which), status },
+        2 => Decision::RemoveCity { city: voter(which) },
+        3 => Decision::SetParameters { values: vec![(4, 500 + u64::from(which) % 3)] },
+        4 => Decision::MergeCity { city: voter(which), into: voter(which / 4) },
+        _ => Decision::ReplaceKeys { city: voter(which), keys: vec![key_proof(which / 4)], certificate: None },
+    }
 }
 
 fn holder(choice: u8) -> Holder {
@@ -64,7 +81,7 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
     let status = Status::parse(u64::from(which) % 4).unwrap();
     let expected_version = 1 + u64::from(what) % 3;
     let serial = support::serial(u32::from(number) % 2_500);
-    match kind % 9 {
+    match kind % 14 {
         0 => Action::AdmitOrganisation {
             city: city(who),
             org: Org::parse(ORGS[usize::from(what) % 2]).unwrap(),
@@ -100,6 +117,9 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
             };
             Action::SetStatus { target, expected_version: 1 + u64::from(number) / 16 % 3, status }
         }
+        9 => Action::Propose { city: voter(who), change: wanted(what, which) },
+        10..=12 => Action::Vote { city: voter(who), proposal: u64::from(what) % 4 },
+        13 => Action::WithdrawProposal { city: voter(who), proposal: u64::from(what) % 4 },
         7 => Action::RotateKeys { subject: holder(who).code(), expected_version, add: vec![key_proof(which)], remove: Vec::new() },
         _ => {
             let remove = keys()[usize::from(which) % 7];
@@ -112,7 +132,7 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
 fn transaction(index: usize, first: Draw, second: Option<Draw>) -> Transaction {
     let everybody = first.5 & 1 == 0;
     let mut signers: Vec<[u8; 32]> =
-        keys().into_iter().enumerate().filter(|(place, _)| everybody || first.5 >> (place + 1) & 1 == 1).map(|(_, key)| key).collect();
+        keys().into_iter().enumerate().filter(|(place, _)| everybody || u16::from(first.5) >> (place + 1) & 1 == 1).map(|(_, key)| key).collect();
     signers.sort_unstable();
     let operations =
         [Some(first), second].into_iter().flatten().map(|draw| Operation { action: action(draw), reason: None, basis: None }).collect();
@@ -139,6 +159,9 @@ impl State {
         suspended.status = Status::Suspended;
         let edits = [(1, merged), (2, suspended)].map(|(place, record)| put(MapKey::City(city(place)).encode(), record.encode()));
         state.apply(&edits);
+        let mut decided = state.get(&MapKey::Parameters).unwrap();
+        decided.configuration.as_mut().unwrap().suspended = 1;
+        state.apply(&[put(MapKey::Parameters.encode(), decided.encode())]);
         state
     }
 
@@ -192,6 +215,12 @@ impl State {
         }
     }
 
+    /// Whether the city signed itself, is active, and was not merged into another.
+    fn has_a_say(&self, city: City, signers: &[[u8; 32]]) -> bool {
+        let merged = self.get(&MapKey::City(city)).and_then(|record| record.succession).is_some_and(|names| names.successor.is_some());
+        !merged && self.subject(&Holder { city, org: None }, signers)
+    }
+
     /// Who may do this, said once more.
     fn allows(&self, action: &Action, signers: &[[u8; 32]]) -> bool {
         match action {
@@ -212,6 +241,11 @@ impl State {
                 Target::Code(_) => false,
             },
             Action::RotateKeys { subject, .. } => self.subject(&Holder::parse(&subject.text()).unwrap(), signers),
+            Action::Propose { city, .. } | Action::Vote { city, .. } => self.has_a_say(*city, signers),
+            Action::WithdrawProposal { city, proposal } => {
+                let proposer = self.get(&MapKey::Proposal(*proposal)).unwrap().holder.unwrap();
+                proposer == format!("MA.156.{city}") && self.has_a_say(*city, signers)
+            }
             other => unreachable!("{other:?} is not drawn"),
         }
     }
@@ -274,6 +308,21 @@ fn check_state(state: &State) {
         );
     }
     assert!(owners.values().all(|count| *count == 1), "a key of two subjects");
+    check_members(state);
+}
+
+/// What the record of kind 11 counts is what the records of cities say, and the cities can always decide something.
+fn check_members(state: &State) {
+    let configuration = *state.get(&MapKey::Parameters).unwrap().configuration.unwrap();
+    let record = |city: &City| state.get(&MapKey::City(*city)).unwrap();
+    let members: Vec<Record> = (0..4)
+        .map(|number| record(&voter(number)))
+        .filter(|record| record.status != Status::Retired && record.succession.as_ref().is_none_or(|names| names.successor.is_none()))
+        .collect();
+    let suspended = members.iter().filter(|record| record.status == Status::Suspended).count() as u64;
+    assert_eq!((configuration.members, configuration.suspended), (members.len() as u64, suspended));
+    assert!(3 * (configuration.members - suspended) > 2 * configuration.members);
+    assert!(configuration.committee.len() >= 4 && configuration.committee.iter().all(|city| record(city).status != Status::Retired));
 }
 
 /// Each version follows the one before it.
@@ -294,7 +343,8 @@ fn check_versions(state: &State, changes: &[Change]) {
     }
 }
 
-fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize) {
+/// How many transactions took effect, how many were refused, how many proposals were enacted.
+fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize, usize) {
     let transactions: Vec<Transaction> = draws.iter().enumerate().map(|(index, (one, two))| transaction(index, *one, *two)).collect();
     let mut state = State::new();
     let block = state.run(0, &transactions);
@@ -342,7 +392,8 @@ fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize) {
     }
     assert_eq!(bytes(&block), one_by_one);
     check_state(&state);
-    (block.committed, block.rejected)
+    let enacted = (1..=3).filter(|number| state.get(&MapKey::Proposal(*number)).is_some_and(|record| record.status == Status::Active));
+    (block.committed, block.rejected, enacted.count())
 }
 
 proptest! {
@@ -357,17 +408,17 @@ proptest! {
 #[test]
 fn the_random_operations_do_something() {
     let mut seed = [0; 32];
-    let mut totals = (0, 0);
+    let mut totals = (0, 0, 0);
     for _ in 0..40 {
         let mut draws = Vec::new();
         for _ in 0..100 {
             seed = sha256(&seed);
             draws.push(((seed[0], seed[1], seed[2], seed[3], u16::from_be_bytes([seed[4], seed[5]]), seed[6]), None));
         }
-        let (committed, rejected) = check(&draws);
-        totals = (totals.0 + committed, totals.1 + rejected);
+        let (committed, rejected, enacted) = check(&draws);
+        totals = (totals.0 + committed, totals.1 + rejected, totals.2 + enacted);
     }
-    assert!(totals.0 > 300 && totals.1 > 300, "{totals:?}");
+    assert!(totals.0 > 300 && totals.1 > 300 && totals.2 > 10, "{totals:?}");
 }
 
 fn only(state: &State, draws: Action, signers: &[[u8; 32]]) -> String {
