@@ -497,20 +497,13 @@ fn governance(genesis: &Hash) -> Vec<(&'static str, Operation)> {
     let services = vec![("peer".to_owned(), "tls://node.example.org:7001".to_owned())];
     let cities = ["110000", "130100", "310000", "330100"].map(|text| City::parse(text).unwrap()).to_vec();
     let propose = |change| Action::Propose { city: city(), change };
-    let admit =
-        Change::AdmitCity { city: new, name: "上海".to_owned(), keys: keys.clone(), certificate: certificate.clone(), services };
+    let admit = Change::AdmitCity { city: new, name: "上海".to_owned(), keys: keys.clone(), certificate: certificate.clone(), services };
     [
         ("20-propose-admit-city", propose(admit)),
         ("20-propose-remove-city", propose(Change::RemoveCity { city: new })),
         ("20-propose-set-city-status", propose(Change::SetCityStatus { city: new, status: Status::Suspended })),
-        (
-            "20-propose-replace-keys",
-            propose(Change::ReplaceKeys { city: new, keys: keys[1..].to_vec(), certificate: Some(certificate) }),
-        ),
-        (
-            "20-propose-replace-one-key",
-            propose(Change::ReplaceKeys { city: new, keys: keys[..1].to_vec(), certificate: None }),
-        ),
+        ("20-propose-replace-keys", propose(Change::ReplaceKeys { city: new, keys: keys[1..].to_vec(), certificate: Some(certificate) })),
+        ("20-propose-replace-one-key", propose(Change::ReplaceKeys { city: new, keys: keys[..1].to_vec(), certificate: None })),
         ("20-propose-set-committee", propose(Change::SetCommittee { cities })),
         ("20-propose-set-parameters", propose(Change::SetParameters { values: vec![(0, 5_000), (17, 1_000_000)] })),
         ("20-propose-schedule-protocol", propose(Change::ScheduleProtocol { version: 2, height: 100_000 })),
