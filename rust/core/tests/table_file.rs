@@ -423,7 +423,9 @@ fn by_hand(change: impl FnOnce(&mut Head), entries: &[&[u64]], single: Option<(u
     head.encode(&mut out);
     for entry in entries {
         out.array(entry.len());
-        entry.iter().for_each(|field| drop(out.uint(*field)));
+        for field in *entry {
+            out.uint(*field);
+        }
     }
     if let Some((index, record)) = single {
         out.array(2).uint(index).bytes(record);
@@ -456,7 +458,8 @@ fn every_field_is_read_strictly() {
         let error = by_hand(keep, entries, None).unwrap_err().to_string();
         assert!(error.contains(reason), "{entries:?}: {error}");
     }
-    let heads: [(fn(&mut Head), &str); 5] = [
+    type Change = fn(&mut Head);
+    let heads: [(Change, &str); 5] = [
         (|head| head.version = 0, "version 0"),
         (|head| head.version = 2, "version 2"),
         (|head| head.previous = Some([1; 32]), "version 1"),

@@ -92,7 +92,7 @@ fn what_is_written_is_what_is_opened() {
 fn what_does_not_fit_in_memory_gives_the_same_file() {
     let folder = Folder::new();
     // No order at all: several segments, each in a file that has no name any more.
-    let mut writer = TableWriter::new(&folder.at("spilled"), spec(), None).unwrap().with_memory(100_000);
+    let mut writer = TableWriter::new(&folder.at("spilled"), spec(), None).unwrap().with_memory(50_000);
     let serials: Vec<u32> = (0..30_000).map(|at| BASE + at * 3 + 1).collect();
     let (use_, model) = (Use::parse("60").unwrap(), Model::parse("LAMP").unwrap());
     let mut backwards = String::from("serial,use,model,a,b\n");
