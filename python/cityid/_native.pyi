@@ -21,6 +21,7 @@ __all__ = [
     "Code",
     "Commit",
     "Consensus",
+    "Disclosed",
     "Genesis",
     "Ledger",
     "Members",
@@ -53,9 +54,11 @@ __all__ = [
     "signature_backend",
     "storage_receipt_message",
     "transaction_json",
+    "validator_set",
     "verify",
     "verify_certificate",
     "verify_consistency",
+    "verify_disclosure",
     "verify_inclusion",
     "verify_signature",
     "verify_signatures",
@@ -239,12 +242,14 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust:
-        """The trust at a later header that these validators certify.
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None) -> Trust:
+        """The trust at a later header that these validators certify (P75).
 
-        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. Raises
-        `CertificateInvalid` for another network, a height or time that does not rise, another validator set at or after
-        the header, or too few signatures.
+        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
+        next validator set in its canonical bytes, as `Ledger.set_changes` gives it; only needed where the header names
+        another one than trust has. Raises `CertificateInvalid` for another network, a height or time that does not
+        rise, a header under another validator set (advance over every change of the set first), a next set that is
+        missing or not the one that the header names, or too few signatures.
         """
     words: str
     """Six words for people to compare: 96 bits of the trust's hash as proquints (arXiv:0901.4016)."""
@@ -280,6 +285,10 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
+    records: list[tuple[str, str | None]]
+    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    table: bytes | None
+    """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
 @final
 class Verdict:
@@ -326,6 +335,35 @@ def verify(
     `code`: an answer about another one is INVALID. `now`, in seconds since 1970: without it there is no age check and
     no claim to be current. `max_age`, in seconds: an older header makes UNKNOWN; 80 when left out. `min_height`: a
     lower header makes UNKNOWN. Raises `ValueError` for a negative time, and nothing for what stands in the answer.
+    """
+
+@final
+class Disclosed:
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+
+    proven: bool
+    """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
+    attributes: list[tuple[str, str, str, Literal["proven", "differs", "not_committed", "not_proven"]]]
+    """(attribute, schema, value, result) each, in the order of the disclosure."""
+    verdict: Verdict
+    """The verdict on the answer."""
+    def to_json(self) -> str:
+        """All of it, with stable keys; the verdict as `Verdict.to_json` has it."""
+
+def verify_disclosure(
+    disclosure: str,
+    answer: Answer | Buffer | None,
+    trust: Trust,
+    *,
+    now: int | float | None = None,
+    max_age: int | float | None = None,
+    min_height: int | None = None,
+) -> Disclosed:
+    """Checks disclosed attributes (the text of a disclosure file, P76) with nothing but an answer and a trust: pure.
+
+    The answer must be about the code of the disclosure; None takes the one that travels in the disclosure. The other
+    arguments are those of `verify`. Raises `MalformedInput` for a text that is no disclosure, bytes that are no answer,
+    or when there is no answer at all; `CodeError` for a code that breaks the grammar.
     """
 
 # ---------------------------------------------------------------- transactions
@@ -403,6 +441,10 @@ class Commit:
     """How many of them took effect."""
     rejected: int
     """How many the rule refused."""
+    tables: list[bytes]
+    """Digests of the table files that it sealed (P46)."""
+    configuration: bool
+    """Whether a city, its keys, the committee, a parameter or the schedule of protocols changed at this height."""
 
 @final
 class Ledger:
@@ -425,6 +467,27 @@ class Ledger:
     """Root of the log of headers that ends with it: at height h the log has h + 1 leaves."""
     records: int
     """How many keys of the state map have a record."""
+    # -- governance: what the committed state says, never the genesis
+    validators: list[tuple[str, bytes]]
+    """(city, consensus key) of who decides the next height, ascending by city."""
+    protocol: int
+    """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
+    when this software does not know it."""
+    def parameters(self) -> dict[str, int]:
+        """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
+    def cities(self) -> list[dict[str, Any]]:
+        """Every member city ascending, retired ones too: `city`, `name`, `status`, `committee`, the public keys
+        `consensus`, `checkpoint` and `tls`, the list `transaction`, `certificate` (DER of its TLS certificate, None of
+        a founding city that never changed it), `services`, `administered_by` and `successor` (codes or None).
+        """
+    def set_changes(self, from_height: int = 0) -> list[tuple[int, bytes]]:
+        """(height, next set) of every header above `from_height` that names another next set: what a trust walks over
+        (P75). The set is in its canonical bytes; `validator_set` reads them.
+        """
+    def validators_at(self, height: int) -> list[tuple[str, bytes]]:
+        """(city, consensus key) of who decides or decided a height, up to the next one. Raises `RuleViolation`
+        (`unknown_height`) above that.
+        """
     # -- transactions in: each signature is verified once, here, in batches
     def admit(self, transactions: Buffer) -> list[tuple[bytes, str | None, str | None]]:
         """A CBOR sequence of transactions (RFC 8742): (id, reason or None, message or None) each; accepted ones wait
@@ -498,6 +561,8 @@ class Ledger:
         """As `Snapshot.resolve_many`, from the last committed block."""
     def answer(self, code: str) -> Answer:
         """As `Snapshot.answer`, from the last committed block."""
+    def sealed_tables(self) -> list[tuple[str, str, int, int, bytes]]:
+        """(city, class, base, size, digest of the table file) of every sealed range of the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
@@ -521,6 +586,10 @@ class Snapshot:
 
     height: int
     """Its height."""
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
+        range.
+        """
     def resolve(self, code: str) -> str:
         """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
         `as_of`, `height`.
@@ -533,6 +602,15 @@ class Snapshot:
         """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
         (P7).
         """
+    def proposal(self, number: int) -> str | None:
+        """A proposal (P70) as JSON, without proof, its `change` in the form of P61 to P68."""
+    def configuration(self) -> str:
+        """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
+        `protocol`.
+        """
+
+def validator_set(data: Buffer) -> list[tuple[str, bytes]]:
+    """(city, consensus key) of a validator set in its canonical bytes. Raises `MalformedInput`."""
 
 # ---------------------------------------------------------------- sealed tables
 @final
@@ -634,8 +712,8 @@ class Table:
         `previous` is the table that the state's range has now. Raises `RuleViolation` (`bad_table`) with what is wrong,
         `StorageError` when a file is damaged.
         """
-    def statement(self) -> bytes:
-        """What a storage receipt of this table signs (P45)."""
+    def statement(self, expected_version: int) -> bytes:
+        """What a storage receipt of this table signs for a range whose record has this version (P45)."""
 
 @final
 class Tables:
@@ -660,12 +738,14 @@ def storage_receipt_message(
     cls: str,
     base: int,
     size: int,
-    version: int,
+    expected_version: int,
     root: Buffer,
     digest: Buffer,
     count: int,
 ) -> bytes:
-    """What a city's checkpoint key signs to say that it checked a table and keeps it (P45)."""
+    """What a city's checkpoint key signs to say that it checked a table for a range whose record has
+    `expected_version`, and keeps it (P45).
+    """
 
 # ---------------------------------------------------------------- checkpoints
 def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:

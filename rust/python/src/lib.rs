@@ -24,7 +24,7 @@ fn random_seed() -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::answer::{verify, Answer, Genesis, Trust, Verdict};
+    use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]
@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use super::consensus::{message_height, verify_certificate, Consensus};
     #[pymodule_export]
-    use super::ledger::{Candidate, Commit, Ledger, Snapshot};
+    use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
     #[pymodule_export]
     use super::proofs::{
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,

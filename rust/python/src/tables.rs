@@ -140,10 +140,10 @@ impl Table {
     }
 
     /// What a storage receipt of this table signs.
-    fn statement<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    fn statement<'py>(&self, py: Python<'py>, expected_version: u64) -> Bound<'py, PyBytes> {
         let index = self.0.index();
         let head = index.head();
-        PyBytes::new(py, &table::storage_receipt_message(&head.genesis, &head.range, head.version, &index.sealed()))
+        PyBytes::new(py, &table::storage_receipt_message(&head.genesis, &head.range, expected_version, &index.sealed()))
     }
 }
 
@@ -298,12 +298,12 @@ pub fn storage_receipt_message<'py>(
     cls: &str,
     base: u32,
     size: u64,
-    version: u64,
+    expected_version: u64,
     root: Bytes,
     digest: Bytes,
     count: u64,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let genesis: Hash = genesis_hash.fixed("a genesis hash")?;
     let sealed = NewTable { root: root.fixed("a root")?, digest: digest.fixed("a digest")?, count };
-    Ok(PyBytes::new(py, &table::storage_receipt_message(&genesis, &range(city, cls, base, size)?, version, &sealed)))
+    Ok(PyBytes::new(py, &table::storage_receipt_message(&genesis, &range(city, cls, base, size)?, expected_version, &sealed)))
 }

@@ -39,13 +39,14 @@ pub const THOUSAND_DEPTH: u8 = 10;
 /// The depth of the table of a range of 1,000,000 serials.
 pub const MILLION_DEPTH: u8 = 20;
 
-/// What a city's checkpoint key signs to say that it checked a table and keeps it (P45).
-pub fn storage_receipt_message(genesis: &Hash, range: &Range, version: u64, table: &NewTable) -> Vec<u8> {
+/// What a city's checkpoint key signs to say that it checked a table for a range whose record has `expected_version`, and keeps
+/// it (P45).
+pub fn storage_receipt_message(genesis: &Hash, range: &Range, expected_version: u64, table: &NewTable) -> Vec<u8> {
     let mut message = domain(Tag::StorageReceipt, Suite::Ed25519Sha256);
     message.extend_from_slice(genesis);
     let mut fields = Encoder::with_capacity(128);
     fields.array(8).text(range.city.as_str()).text(range.class.as_str()).uint(u64::from(range.base.get())).uint(range.size);
-    fields.uint(version).bytes(&table.root).bytes(&table.digest).uint(table.count);
+    fields.uint(expected_version).bytes(&table.root).bytes(&table.digest).uint(table.count);
     message.extend_from_slice(&fields.finish());
     message
 }
