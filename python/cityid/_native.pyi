@@ -237,9 +237,7 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(
-        self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None
-    ) -> Trust:
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None) -> Trust:
         """The trust at a later header that these validators certify (P75).
 
         `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
@@ -332,7 +330,9 @@ def verify(
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; whether it is true, nobody
+    says.
+    """
 
     proven: bool
     """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
