@@ -330,8 +330,8 @@ def verify(
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; whether it is true, nobody
-    says.
+    """What disclosed attributes are worth under a trust (P76): proven is that a value was committed to, not that it is
+    true.
     """
 
     proven: bool

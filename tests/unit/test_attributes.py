@@ -1,4 +1,4 @@
-"""A holder's attributes: salts are durable before a commitment is used, single ones are proven, what is erased is gone."""
+"""A holder's attributes: salts are durable before a commitment is used, single ones are proven, erased is gone."""
 
 import json
 import os
