@@ -9,11 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from cityid.errors import InputError, StorageError
 
 __all__ = ["append_lines", "encode_lines", "open_private", "read_lines", "sync_folder"]
+
+# Made once: an encoder a line costs more than the line.
+ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def open_private(path: Path) -> BinaryIO:
@@ -33,7 +36,7 @@ def open_private(path: Path) -> BinaryIO:
 
 def encode_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
     """One compact JSON object a line, UTF-8."""
-    return "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines).encode()
+    return "".join([ENCODE(line) + "\n" for line in lines]).encode()
 
 
 def append_lines(file: BinaryIO, lines: Iterable[Mapping[str, Any]], *, durable: bool) -> None:
