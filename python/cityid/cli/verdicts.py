@@ -8,6 +8,7 @@ import math
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import unquote
 
 import typer
 
@@ -73,7 +74,7 @@ def verify(
 
 
 def resolve(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="A code, a 21-digit alias, or the URL of a label.")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label.")],
     at: At = None,
     trust: TrustFile = None,
     out: Annotated[
@@ -169,5 +170,5 @@ def _bare(code: str) -> str:
         if code.lower().startswith(scheme):
             rest = code[len(scheme) :]
             _, mark, query = rest.partition("?code=")
-            return query.partition("&")[0] if mark else rest.partition("/")[2].partition("?")[0]
+            return unquote(query.partition("&")[0] if mark else rest.partition("/")[2].partition("?")[0])
     return code

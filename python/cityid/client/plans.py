@@ -40,6 +40,7 @@ __all__ = [
     "Plan",
     "Resolved",
     "blob",
+    "code_path",
     "configuration",
     "look_up",
     "proposal",
@@ -125,7 +126,7 @@ def resolve(
     for round_number in range(ROUNDS):
         for index in memory.tour():
             gateway = memory.gateways[index]
-            reply = yield from _ask(Ask(index, "GET", _code_path(code), accept=CBOR))
+            reply = yield from _ask(Ask(index, "GET", code_path(code), accept=CBOR))
             if isinstance(reply, Lost):
                 troubles.add(gateway, PeerUnreachable(reply.reason))
                 continue
@@ -347,7 +348,9 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
     return parts
 
 
-def _code_path(code: str) -> str:
-    # A 21-digit alias is no path of its own; everything under MA is.
-    quoted = quote(code, safe="/.")
-    return f"/{quoted}" if code[:3].upper() == "MA." else f"/v1/codes/{quoted}"
+def code_path(code: str) -> str:
+    """Where a gateway answers about a code or an alias."""
+    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is escaped whole.
+    if code[:3].upper() == "MA.":
+        return f"/{quote(code, safe='/.')}"
+    return f"/v1/codes/{quote(code, safe='')}"

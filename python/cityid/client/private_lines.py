@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 
 from cityid.errors import InputError, StorageError
 
-__all__ = ["append_lines", "encode_lines", "open_private", "read_lines", "sync_folder"]
+__all__ = ["ENCODE", "append_lines", "encode_lines", "open_private", "read_lines", "sync_folder"]
 
 # Made once: an encoder a line costs more than the line.
 ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

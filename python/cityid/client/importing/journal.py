@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from cityid.client.importing.rows import Row
-from cityid.client.private_lines import append_lines, open_private, read_lines
+from cityid.client.private_lines import ENCODE, append_lines, open_private, read_lines
 from cityid.errors import InputError, StorageError
 
 __all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]

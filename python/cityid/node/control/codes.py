@@ -1,4 +1,4 @@
-"""Looking codes up: one with or without proof, under its own path, or many at once.
+"""Looking codes up, and aliases that stand for them: one with or without proof, under its own path, or many at once.
 
 A verdict is an answer, not an error: REGISTERED has status 200 whatever the record's status, the three denials 404
 with the verdict, UNKNOWN and UNAVAILABLE 503 with the verdict and Retry-After. A node that is not ready does not know
@@ -45,7 +45,7 @@ _RESOLVE_BODY: Final = {
 
 
 def routes(face: NodeFace, limits: Limits, timeouts: Timeouts) -> APIRouter:
-    """`/MA.…`, `/v1/codes/{code}` and `/v1/resolve`."""
+    """`/MA.…`, `/alias:…`, `/v1/codes/{code}` and `/v1/resolve`."""
     router = APIRouter(tags=["codes"])
     threads = trio.CapacityLimiter(2)
 
@@ -57,6 +57,10 @@ def routes(face: NodeFace, limits: Limits, timeouts: Timeouts) -> APIRouter:
     @router.get("/ma.{rest:path}", include_in_schema=False)
     async def as_path(request: Request, rest: str, proof: bool = False) -> Response:
         return _one(face, "MA." + rest, request.headers.get("accept", ""), proof=proof)
+
+    @router.get("/alias:{rest:path}", summary="A named alias as the path", description=_DESCRIPTION)
+    async def as_alias(request: Request, rest: str, proof: bool = False) -> Response:
+        return _one(face, "alias:" + rest, request.headers.get("accept", ""), proof=proof)
 
     @router.post(
         "/v1/resolve",
