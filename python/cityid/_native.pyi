@@ -217,9 +217,10 @@ class Genesis:
     time_ms: int
     """Time of block 0, milliseconds since 1970 (UTC)."""
     cities: list[str]
-    """The founding cities, six digits each, ascending: the validators, in order."""
+    """The founding cities, six digits each, ascending: the first validators, in order. `Ledger.validators` has those of
+    the next height."""
     def parameters(self) -> dict[str, int]:
-        """The network's limits and intervals by name (P6)."""
+        """The first limits and intervals by name (P6). `Ledger.parameters` has those that hold."""
     def city(self, city: str) -> dict[str, Any]:
         """A founding city: `city`, `name`, public keys `consensus`, `checkpoint`, `tls`, and the list `transaction`.
 

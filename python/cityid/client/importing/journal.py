@@ -14,7 +14,6 @@ crash left in the disclosures without a batch is cut off.
 import base64
 import binascii
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
