@@ -340,7 +340,9 @@ def verify(
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+    """What disclosed attributes are worth under a trust (P76): proven is that a value was committed to, not that it is
+    true.
+    """
 
     proven: bool
     """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
