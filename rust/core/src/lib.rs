@@ -13,6 +13,7 @@ pub mod commitment;
 pub mod error;
 pub mod genesis;
 pub mod hash;
+pub mod history;
 pub mod index;
 pub mod json;
 pub mod ledger;
