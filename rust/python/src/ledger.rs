@@ -2,12 +2,15 @@
 use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
+use crate::history::{check_keys, AuditPage};
 use crate::random_seed;
+use cityid_core::audit::Page;
 use cityid_core::code::{City, Subject};
 use cityid_core::error::Error;
 use cityid_core::hash::Hash;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer, Published};
+use cityid_core::listing::{cursor, parse_cursor, Prefix, Request};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
@@ -301,6 +304,32 @@ impl Ledger {
         Ok(PyBytes::new(py, &self.0.log_root_at(size).map_err(to_py)?))
     }
 
+    /// The complete subtrees of the log of the first `size` headers: 32 bytes a hash.
+    fn log_peaks<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(joined(py, &self.0.log_peaks(size).map_err(to_py)?))
+    }
+
+    /// A page of what a snapshot holds under a prefix: ((key, code or None, record) each, where the next page begins or None, how
+    /// many sealed ranges were passed).
+    #[allow(clippy::type_complexity)]
+    #[pyo3(signature = (snapshot, prefix, *, after=None, limit=1000, ranges=false))]
+    fn listing<'py>(
+        &self,
+        py: Python<'py>,
+        snapshot: &Snapshot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        ranges: bool,
+    ) -> PyResult<(Vec<(Bound<'py, PyBytes>, Option<String>, Bound<'py, PyBytes>)>, Option<String>, usize)> {
+        let prefix = Prefix::parse(prefix).map_err(to_py)?;
+        let after = after.map(parse_cursor).transpose().map_err(to_py)?;
+        let request = Request { prefix: &prefix, after: after.as_deref(), limit, ranges };
+        let page = py.detach(|| self.0.directory().list(&*snapshot.0.state, &request)).map_err(to_py)?;
+        let rows = page.entries.iter().map(|entry| (PyBytes::new(py, &entry.key), entry.code.clone(), PyBytes::new(py, &entry.record)));
+        Ok((rows.collect(), page.next.as_deref().map(cursor), page.sealed))
+    }
+
     /// Counts since this ledger was made.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = &self.0.counters;
@@ -344,6 +373,22 @@ impl Snapshot {
             };
             codes.iter().map(row).collect()
         })
+    }
+
+    /// Records under some keys, ascending, proven together, with versions before each.
+    fn audit_page(&self, py: Python<'_>, entries: Vec<(Bytes, Vec<Bytes>)>) -> PyResult<AuditPage> {
+        check_keys(entries.len())?;
+        let certified = self
+            .0
+            .certified
+            .as_ref()
+            .ok_or_else(|| RuleViolation::new_err(("not_ready", "no block has been certified yet; ask again after the first block")))?;
+        py.detach(|| {
+            let versions = |versions: &[Bytes]| versions.iter().map(|version| version.to_vec()).collect();
+            Page::build(&*self.0.state, certified, entries.iter().map(|(key, before)| (key.to_vec(), versions(before))))
+        })
+        .map(AuditPage)
+        .map_err(to_py)
     }
 
     /// The answer about a code, with its proof.

@@ -119,12 +119,12 @@ impl CertifiedHeader {
         Ok(block)
     }
 
-    pub(super) fn encode_fields(&self, out: &mut Encoder) {
+    pub(crate) fn encode_fields(&self, out: &mut Encoder) {
         out.bytes(&self.header).bytes(self.log_path.as_flattened());
         out.array(3).uint(u64::from(self.round)).bytes(&self.bitmap).bytes(self.signatures.as_flattened());
     }
 
-    pub(super) fn decode_fields(decoder: &mut Decoder<'_>) -> Result<CertifiedHeader, Error> {
+    pub(crate) fn decode_fields(decoder: &mut Decoder<'_>) -> Result<CertifiedHeader, Error> {
         let header = decoder.bytes(MAX_HEADER)?.to_vec();
         let log_path = split(decoder.bytes(MAX_LOG_PATH * 32)?, "a log path")?;
         decoder.array_of(3)?;

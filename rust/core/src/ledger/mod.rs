@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::genesis::{Genesis, Parameters};
 use crate::hash::{Hash, Suite};
 use crate::index::{self, Snapshot, StateMap};
+use crate::listing::Directory;
 use crate::log::{self, Frontier, Log};
 use crate::map_key::path_of;
 use crate::signature::Verifier;
@@ -151,6 +152,7 @@ pub struct Ledger {
     seed: [u8; 32],
     draws: AtomicU64,
     published: RwLock<Arc<Published>>,
+    directory: Directory,
     /// For metrics and tests.
     pub counters: Counters,
 }
@@ -166,7 +168,10 @@ impl Ledger {
         let genesis_hash = genesis.hash();
         let validators = genesis.validators()?;
         let state = StateMap::new(u64::from_le_bytes(std::array::from_fn(|index| seed[index])));
-        let records = genesis.records().into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
+        let directory = Directory::default();
+        let first = genesis.records();
+        directory.note(first.iter().map(|(key, _)| &key[..]));
+        let records = first.into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
         let snapshot = state.commit(state.candidate(records)?)?;
         let empty = log::root(&[]);
         let header = Header {
@@ -197,6 +202,7 @@ impl Ledger {
             seed,
             draws: AtomicU64::new(0),
             published: RwLock::new(Arc::new(published)),
+            directory,
             counters: Counters::default(),
         })
     }
@@ -380,6 +386,7 @@ impl Ledger {
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
         chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, self.parameters().window);
+        self.directory.note(executed.changes.iter().map(|change| &change.key[..]));
         self.publish(&chain, snapshot, &certificate)?;
         // The pool's lock is never taken under the chain's: admission takes them the other way round.
         drop(chain);
@@ -457,6 +464,11 @@ impl Ledger {
             )));
         }
         // Everything is checked: from here on the ledger moves, all of it.
+        for encoded in changes {
+            let mut keys: Vec<&[u8]> = Vec::new();
+            decode_changes(encoded, |key, _| keys.push(key))?;
+            self.directory.note(keys);
+        }
         let snapshot = self.state.commit(state)?;
         for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
@@ -469,6 +481,16 @@ impl Ledger {
     /// The answer about a subject from the last committed block.
     pub fn answer(&self, subject: &Subject) -> Result<answer::Answer, Error> {
         published_answer(&self.published(), subject)
+    }
+
+    /// What stands under a prefix of codes.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The complete subtrees of the log of the first `size` headers.
+    pub fn log_peaks(&self, size: u64) -> Result<Vec<Hash>, Error> {
+        Ok(self.chain().log.frontier_at(size)?.peaks().to_vec())
     }
 
     /// Height and receipt of a transaction within the replay window.
