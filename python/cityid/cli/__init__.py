@@ -8,7 +8,19 @@ import sys
 
 import typer
 
-from cityid.cli import demo, founding, importing, key_files, network, registry, simulation, trusts, verdicts
+from cityid.cli import (
+    auditing,
+    demo,
+    founding,
+    importing,
+    key_files,
+    network,
+    registry,
+    simulation,
+    tracing,
+    trusts,
+    verdicts,
+)
 from cityid.cli.output import fail
 
 __all__ = ["app", "main"]
@@ -21,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (founding, network, key_files, trusts, registry, importing, verdicts, demo, simulation):
+for group in (founding, network, key_files, trusts, registry, importing, verdicts, tracing, auditing, demo, simulation):
     group.add_commands(app)
 
 

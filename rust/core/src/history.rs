@@ -131,6 +131,26 @@ impl History {
         Ok(History { answer, versions, headers })
     }
 
+    /// A history and the parts that continue it, as one.
+    ///
+    /// Errors: [`Error::Malformed`] when that is over a limit.
+    pub fn join(parts: impl IntoIterator<Item = History>) -> Result<History, Error> {
+        let mut whole = History::default();
+        for part in parts {
+            whole.answer = whole.answer.or(part.answer);
+            whole.versions.extend(part.versions);
+            whole.headers.extend(part.headers);
+        }
+        // Two parts may meet within one height, whose header both have.
+        let height = |logged: &LoggedHeader| Header::decode(&logged.header).map(|header| header.height);
+        let mut headers = whole.headers.into_iter().map(|logged| Ok((height(&logged)?, logged))).collect::<Result<Vec<_>, Error>>()?;
+        headers.sort_by_key(|(height, _)| *height);
+        headers.dedup();
+        whole.headers = headers.into_iter().map(|(_, logged)| logged).collect();
+        whole.check_limits()?;
+        Ok(whole)
+    }
+
     /// The JSON form: the same content for tools, bytes in base64url without padding.
     pub fn to_json(&self) -> String {
         let headers = self

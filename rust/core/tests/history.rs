@@ -155,6 +155,8 @@ fn parts_continue_each_other_and_nothing_else() {
     told.extend(&part(&[3, 2], &[6, 7])).unwrap();
     told.extend(&part(&[1], &[])).unwrap();
     assert!(told.is_complete());
+    let joined = History::join([history(&world, &versions, 4), part(&[3, 2], &[6, 7]), part(&[1], &[1])]).unwrap();
+    assert_eq!(joined, history(&world, &versions, 1));
     assert_eq!(told.versions.last().unwrap().time_ms, None, "no header, no time");
     assert!(matches!(told.at_time(time(3)), Held::Unknown(why) if why.contains("height 1")));
     assert_eq!(version_at(&told.at(3)), 1);

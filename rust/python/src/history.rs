@@ -42,6 +42,12 @@ impl History {
         history::History::from_json(text).map(History).map_err(to_py)
     }
 
+    /// A history and the parts that continue it, as one.
+    #[staticmethod]
+    fn join(parts: Vec<Bound<'_, History>>) -> PyResult<History> {
+        history::History::join(parts.iter().map(|part| part.get().0.clone())).map(History).map_err(to_py)
+    }
+
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.encode())
     }

@@ -11,6 +11,7 @@ use cityid_core::hash::Hash;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer, Published};
 use cityid_core::listing::{cursor, parse_cursor, Prefix, Request};
+use cityid_core::map_key::path_of;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
@@ -304,6 +305,11 @@ impl Ledger {
         Ok(PyBytes::new(py, &self.0.log_root_at(size).map_err(to_py)?))
     }
 
+    /// The records of block 0, in the form of `Commit.changes`: no store holds them.
+    fn genesis_changes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.genesis_changes())
+    }
+
     /// The complete subtrees of the log of the first `size` headers: 32 bytes a hash.
     fn log_peaks<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
         Ok(joined(py, &self.0.log_peaks(size).map_err(to_py)?))
@@ -373,6 +379,11 @@ impl Snapshot {
             };
             codes.iter().map(row).collect()
         })
+    }
+
+    /// The encoded record under a map key.
+    fn record<'py>(&self, py: Python<'py>, key: Bytes) -> Option<Bound<'py, PyBytes>> {
+        self.0.state.get(&path_of(&key)).map(|record| PyBytes::new(py, &record))
     }
 
     /// Records under some keys, ascending, proven together, with versions before each.

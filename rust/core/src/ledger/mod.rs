@@ -40,7 +40,7 @@ use crate::signature::Verifier;
 use crate::vote::CommitCertificate;
 use crate::wire::Decoder;
 use execute::{execute, Executed};
-use overlay::last_versions;
+use overlay::{last_versions, Change};
 use pool::{Batch, Pool, Verified};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -486,6 +486,12 @@ impl Ledger {
     /// What stands under a prefix of codes.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The records of block 0, in the form of [`Commit::changes`]: no block wrote them, so no store holds them.
+    pub fn genesis_changes(&self) -> Vec<u8> {
+        let change = |(key, record): (Vec<u8>, Vec<u8>)| Change { key: key.into(), record: record.into() };
+        encode_changes(&self.genesis.records().into_iter().map(change).collect::<Vec<_>>())
     }
 
     /// The complete subtrees of the log of the first `size` headers.
