@@ -1,8 +1,8 @@
 """The check of an audit folder: with a trust file, and nothing else.
 
 Order: digests, manifest, trust, records, blocks, the log that ties them together, completeness, the visit before, and
-last the tables and the page, which are made again from what was proven and compared. The first thing that fails is named
-with its file.
+last the tables and the page, which are made again from what was proven and compared. The first thing that fails is
+named with its file.
 
 What it shows. Every record is proven under a certified state root, and every version in its chain of hashes. All blocks
 of the span are there, each with the votes of its own validators, and each with all of its batches, transactions and
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cityid._native import AuditPage, Auditor, Trust, header_json, is_under, record_json, verify_consistency
+from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, record_json, verify_consistency
 from cityid.audit.folder import Manifest, check_sums, digest, named, read_json
 from cityid.errors import ProofInvalid
 
@@ -234,7 +234,8 @@ def _read_blocks(audit: Audit, folder: Path, trust: Trust) -> None:
     transactions = sum(block["transactions"] for block in audit.blocks)
     audit.passed(
         "blocks",
-        f"heights {manifest.first} to {manifest.last} without a gap, {votes} votes, {transactions} transactions with their "
+        f"heights {manifest.first} to {manifest.last} without a gap, {votes} votes, {transactions} transactions "
+        "with their "
         f"receipts; in the log of the certified height {audit.head_height}",
     )
 
@@ -277,14 +278,15 @@ def _check_complete(audit: Audit) -> None:
                         f"{transaction['height']}, and no version of that height is shown"
                     )
             if shown is None or key in own:
-                # A refused transaction may name what never was; it is listed, because nobody can say that it was another's.
+                # A refused transaction may name what never was; it is listed: nobody can say that it was another's.
                 names.append(shown.name if shown is not None else subject["name"])
         if names:
             concerned.append(transaction | {"names": names})
     audit.transactions = concerned
     audit.passed(
         "completeness",
-        f"{len(concerned)} transactions of the span concern the prefix; each of {checked} changes that transactions made is "
+        f"{len(concerned)} transactions of the span concern the prefix; each of {checked} changes that "
+        "transactions made is "
         "shown as a version",
     )
 
@@ -352,7 +354,8 @@ def _check_since(audit: Audit, folder: Path) -> None:
             count += 1
     audit.passed(
         "since",
-        f"the log continues the one that the visit before saw, of {since.size} headers; all {count} of its records are there, "
+        f"the log continues the one that the visit before saw, of {since.size} headers; all {count} of its "
+        "records are there, "
         "as they were or as an earlier version",
     )
 

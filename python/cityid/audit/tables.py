@@ -26,8 +26,18 @@ __all__ = [
 
 CODES: Final = ("code", "kind", "status", "version", "height", "holder")
 RANGES: Final = (
-    "city", "class", "first", "last", "holder", "status", "version", "height", "table_version", "table_count", "table_digest",
-)  # fmt: skip
+    "city",
+    "class",
+    "first",
+    "last",
+    "holder",
+    "status",
+    "version",
+    "height",
+    "table_version",
+    "table_count",
+    "table_digest",
+)
 HISTORY: Final = ("time", "height", "code", "version", "status", "changed", "reason", "basis")
 TRANSACTIONS: Final = ("time", "height", "id", "outcome", "operations", "concerns", "signers")
 VOTES: Final = ("time", "height", "proposer", "votes", "of", "batches", "transactions")

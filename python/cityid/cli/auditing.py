@@ -52,7 +52,8 @@ def export_folder(
     trust: TrustFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write one folder with the codes under PREFIX, their history, blocks, votes, receipts, proofs and a page to print."""
+    """Write one folder with the codes under PREFIX, their history, blocks, votes, receipts, proofs and a page "
+    "to print."""
     from cityid.client.auditing import export
 
     believed = load_trust(trust)

@@ -147,7 +147,8 @@ def _gap(told: "Told") -> str:
     version, height, _ = missing
     return choose(
         f"第 {version} 版及更早版本（高度 {height} 及以下）各节点均未提供",
-        f"version {version} and those before it (height {height} and below) are not at hand at any gateway that was asked",
+        f"version {version} and those before it (height {height} and below) are not at hand at any gateway that "
+        "was asked",
     )
 
 

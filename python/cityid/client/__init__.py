@@ -1,7 +1,8 @@
 """The client: asks any gateway, verifies what it says, and sends what the owner of a key has signed.
 
-`operations` builds what can be asked of the network, `plans` holds what a client does (without a socket; `histories` those about the past), `faces` does
-it under Trio or synchronously, `importing` brings whole registers in from CSV and GeoJSON.
+`operations` builds what can be asked of the network, `plans` and `histories` hold what a client does (without a
+socket), `faces` does it under Trio or synchronously, `importing` brings whole registers in from CSV and GeoJSON,
+`auditing` makes the folder of an audit.
 """
 
 from cityid.client.faces import Client, SyncClient, sign

@@ -1,8 +1,8 @@
 """Making the folder of an audit from a gateway, verified as it is made.
 
 Everything is asked of one gateway after the other (heads and blocks have to fit each other, and the check at the end
-says so when they do not), written as it came, and then checked by `cityid.audit` before the tables and the page are made
-from it. A folder that is there is never written into; one that could not be finished is left under `FOLDER.part`.
+says so when they do not), written as it came, and then checked by `cityid.audit` before the tables and the page are
+made from it. A folder that is there is never written into; one that could not be finished is left under `FOLDER.part`.
 
 Bounds: 100,000 codes, 1,000,000 heights, 4 GiB of blocks; whoever needs more audits in spans.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from cityid._native import AuditPage, Auditor, Trust, header_json, is_under, parse_prefix
+from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, parse_prefix
 from cityid.audit import Audit, Manifest
 from cityid.audit.folder import MADE, Since, check_sums, digest, sums, write_json
 from cityid.audit.proof import read_audit, since_rows

@@ -40,8 +40,10 @@ Limit = Annotated[int, Query(ge=1, le=4_096)]
 Height = Annotated[int, Query(ge=0, le=MAX_HEIGHT)]
 FromHeight = Annotated[int, Query(alias="from", ge=0, le=MAX_HEIGHT)]
 _DESCRIPTION: Final = (
-    "`application/cbor`: the history (P74), for a client that verifies. `application/json`: versions as records, newest "
-    "first, unproven; with `proof=1` the history instead. `below`: only versions below this one (JSON). `from`: what an "
+    "`application/cbor`: the history (P74), for a client that verifies. `application/json`: versions as records, "
+    "newest "
+    "first, unproven; with `proof=1` the history instead. `below`: only versions below this one (JSON). `from`: "
+    "what an "
     "earlier part was short of, as HEIGHT-HASH-SIZE (CBOR, JSON with proof). `at`: what held at a height or date."
 )
 
@@ -53,7 +55,7 @@ def routes(face: NodeFace) -> APIRouter:
     @router.get(
         "/v1/codes",
         summary="Codes by prefix",
-        description="Ascending by kind and key. `next`, if not null, is the `after` of the next page. Items that only a "
+        description="Ascending by kind and key. `next`, if not null, is the next page's `after`. Items that only a "
         "sealed table holds are not listed; `sealed_ranges` counts the ranges for which that is so on this page.",
     )
     async def listing(
@@ -94,7 +96,8 @@ def routes(face: NodeFace) -> APIRouter:
         "/v1/audit/records",
         summary="Records for an audit",
         description="A page of proven records (P76): under a prefix, or of up to 64 keys in hexadecimal, each with its "
-        f"versions down to the first that is not above the height `from`. The header `{NEXT}` is the next page's `after`.",
+        f"versions down to the first that is not above the height `from`. The header `{NEXT}` is the next page's "
+        "`after`.",
     )
     async def records(
         prefix: str | None = None,
@@ -134,7 +137,7 @@ def routes(face: NodeFace) -> APIRouter:
     @router.get(
         "/v1/audit/log",
         summary="What ties blocks to the log",
-        description="`peaks`: the complete subtrees of the first `size1` headers; `consistency` with the first `size2`.",
+        description="`peaks`: complete subtrees of the first `size1` headers; `consistency` with the first `size2`.",
     )
     async def log(size1: Height, size2: Height) -> Response:
         peaks, consistency = face.histories.log_proof(size1, size2)
