@@ -14,7 +14,7 @@ import httpx
 import trio
 
 from cityid import genesis, keys
-from cityid._native import Commit, Ledger, Trust
+from cityid._native import Commit, Genesis, Ledger, Trust
 from cityid.client import SyncClient, operations
 from cityid.client.faces import sign
 from cityid.keys import Signer
@@ -61,11 +61,11 @@ class Chain:
             genesis.create_network(directory, CITIES, name="one hand", time_ms=START_MS)
         self.genesis_file = directory / "genesis.json"
         self.trust = Trust.load(str(self.genesis_file))
-        self.genesis = genesis.Genesis.from_json(self.genesis_file.read_text(encoding="utf-8"))
+        self.genesis = Genesis.from_json(self.genesis_file.read_text(encoding="utf-8"))
         self.ledger = Ledger(self.genesis)
         self.kept = Kept()
         self.office = self.holder("A7K2")
-        self._nonces = 0
+        self._transport: _InProcess | None = None
 
     def key(self, city: str, purpose: str = "transaction") -> Signer:
         return keys.load(keys.key_path(self.directory / city / "keys", purpose))
@@ -140,7 +140,12 @@ class Chain:
 
     def client(self) -> SyncClient:
         """A client of this chain's HTTP interface, in process."""
-        return SyncClient(["http://node"], self.trust, transport=_InProcess(self._app()))
+        return SyncClient(["http://node"], self.trust, transport=self._in_process())
+
+    def _in_process(self) -> "_InProcess":
+        if self._transport is None:
+            self._transport = _InProcess(self._app())
+        return self._transport
 
     def _app(self) -> Any:
         driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True))

@@ -26,7 +26,8 @@ __all__ = ["MADE", "Manifest", "Since", "check_sums", "named", "read_json", "sum
 
 SUMS: Final = "SHA256SUMS"
 MANIFEST: Final = "manifest.json"
-MADE: Final = ("codes.csv", "ranges.csv", "history.csv", "transactions.csv", "votes.csv", "index.html")
+MADE: Final = ("codes.csv", "ranges.csv", "history.csv", "transactions.csv", "votes.csv", "seen.json", "index.html")
+SEEN: Final = "seen.json"
 FORMAT: Final = 1
 MAX_FILES: Final = 200_000
 MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
@@ -35,14 +36,36 @@ _CHUNK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The visit before: digest of its SHA256SUMS, its prefix and heights, and the log that its head ended."""
+    """What a visit leaves for the next one: its span, the log that its head ended, and every record that it saw."""
 
-    sums: str
     prefix: str
     first: int
     last: int
     size: int
     root: str
+    records: tuple[tuple[str, int, str], ...]
+    """(key, version, SHA-256) in hexadecimal, ascending by key."""
+
+    def to_json(self) -> str:
+        """The file `seen.json`."""
+        rows = ",\n".join(json.dumps(row) for row in self.records)
+        head = {name: getattr(self, name) for name in ("prefix", "first", "last", "size", "root")}
+        return json.dumps(head, indent=1)[:-2] + f',\n "records": [\n{rows}\n]}}\n'
+
+    @staticmethod
+    def load(folder: Path) -> "Since":
+        """What a visit left, from the copy of it in a later folder: bound by its SHA256SUMS."""
+        found = read_json(folder / SEEN)
+        try:
+            records = tuple((str(key), int(number), str(digest)) for key, number, digest in found.pop("records"))
+            since = Since(**found, records=records)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProofInvalid(f"{SEEN}: it is not what a visit leaves: {error}") from None
+        if (folder / SEEN).read_bytes() != since.to_json().encode():
+            raise ProofInvalid(f"{SEEN}: it is not written as this software writes it")
+        if f"{digest(folder / SEEN)}  {SEEN}" not in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+            raise ProofInvalid(f"{SEEN}: it is not the one that the {SUMS} of that visit names")
+        return since
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +82,8 @@ class Manifest:
     utc_offset_minutes: int
     gateway: str
     software: str
-    since: Since | None = None
+    since: str | None = None
+    """SHA-256 of the SHA256SUMS of the visit before."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -73,8 +97,7 @@ class Manifest:
         try:
             if found.pop("cityid") != "audit" or found["format"] != FORMAT:
                 raise ProofInvalid(f"{MANIFEST}: this software reads audits of format {FORMAT}")
-            since = found.pop("since")
-            manifest = Manifest(**found, since=None if since is None else Since(**since))
+            manifest = Manifest(**found)
         except (AttributeError, KeyError, TypeError) as error:
             raise ProofInvalid(f"{MANIFEST}: it is no manifest of an audit: {error}") from None
         numbers = (manifest.first, manifest.last, manifest.made_ms, manifest.utc_offset_minutes)
@@ -129,7 +152,7 @@ def check_sums(folder: Path) -> int:
     present = {path.relative_to(folder).as_posix(): path for path in files(folder)}
     for name in sorted({*listed, *present}):
         if name not in present:
-            raise ProofInvalid(f"{name}: it is missing")
+            raise ProofInvalid(f"{name}: it is missing, and {SUMS} names it")
         if name not in listed:
             raise ProofInvalid(f"{name}: it is not in {SUMS}")
         if digest(present[name]) != listed[name]:
@@ -144,6 +167,8 @@ def named(name: str) -> Iterator[None]:
     """Puts the name of a file before what is wrong with it."""
     try:
         yield
+    except (KeyError, TypeError) as error:
+        raise ProofInvalid(f"{name}: it has not the fields that it should have: {error}") from None
     except (CityIDError, ValueError) as error:
         text = str(error)
         raise ProofInvalid(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None

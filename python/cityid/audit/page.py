@@ -104,13 +104,9 @@ def _asked(audit: Audit) -> Iterator[str]:
         ("Proven by the header of", f"{local(audit, audit.head_time_ms)} (height {audit.head_height})"),
         ("Made", f"{local(audit, manifest.made_ms)}, by {manifest.software}, from {manifest.gateway}"),
     ]
-    if (since := manifest.since) is not None:
-        rows.append(
-            (
-                "Goes on from",
-                f"the visit to {since.prefix}, heights {since.first} to {since.last}; its SHA256SUMS: {since.sums}",
-            )
-        )
+    if (since := audit.since) is not None:
+        span = f"{since.prefix}, heights {since.first} to {since.last}"
+        rows.append(("Goes on from", f"the visit to {span}; SHA-256 of its SHA256SUMS: {manifest.since}"))
     yield _section(0)
     yield _terms(rows)
 

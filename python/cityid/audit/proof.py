@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, record_json, verify_consistency
-from cityid.audit.folder import Manifest, check_sums, digest, named, read_json
+from cityid.audit.folder import SEEN, SUMS, Manifest, Since, check_sums, digest, named, read_json
 from cityid.errors import ProofInvalid
 
-__all__ = ["Audit", "Step", "Subject", "Version", "read_audit", "since_rows", "verify_audit"]
+__all__ = ["Audit", "Step", "Subject", "Version", "read_audit", "seen_by", "verify_audit"]
 
 MILLION: Final = 6
 THOUSAND: Final = 7
@@ -80,6 +80,7 @@ class Audit:
     """Height, time, votes of each; without its transactions."""
     transactions: list[dict[str, Any]] = field(default_factory=list)
     """Those that concern the prefix, with the height and time of their block."""
+    since: Since | None = None
     head_height: int = 0
     head_time_ms: int = 0
     head_root: bytes = b""
@@ -106,7 +107,7 @@ def verify_audit(folder: Path, trust: Trust, *, since: Path | None = None) -> Au
     audit = read_audit(folder, trust)
     audit.steps.insert(0, Step("files", f"{count} files, each with its digest"))
     if since is not None:
-        _check_visit(audit, folder, since, trust)
+        _check_visit(audit, since, trust)
     for name, text in made_files(audit).items():
         with named(name):
             if (folder / name).read_bytes() != text.encode():
@@ -311,21 +312,33 @@ def superseded(audit: Audit, subject: Subject, height: int) -> bool:
 # ---------------------------------------------------------------- the visit before
 
 
-def since_rows(audit: Audit) -> str:
-    """What a visit leaves for the next one: key, version and digest of every record that it saw."""
-    rows = (
-        f"{subject.key.hex()},{subject.versions[0].number},{subject.versions[0].digest}\n" for subject in audit.subjects
+def seen_by(audit: Audit) -> Since:
+    """What this visit leaves for the next one."""
+    manifest = audit.manifest
+    rows = tuple(
+        (subject.key.hex(), subject.versions[0].number, subject.versions[0].digest) for subject in audit.subjects
     )
-    return "key,version,sha256\n" + "".join(rows)
+    return Since(
+        prefix=manifest.prefix,
+        first=manifest.first,
+        last=manifest.last,
+        size=audit.head_height + 1,
+        root=audit.head_root.hex(),
+        records=rows,
+    )
 
 
 def _check_since(audit: Audit, folder: Path) -> None:
-    since = audit.manifest.since
-    path = folder / "since.csv"
-    if since is None:
-        if path.exists():
-            raise ProofInvalid("since.csv: the manifest names no visit before")
+    before = folder / "since"
+    if audit.manifest.since is None:
+        if before.exists():
+            raise ProofInvalid("since: the manifest names no visit before")
         return
+    with named("since/SHA256SUMS"):
+        if digest(before / SUMS) != audit.manifest.since:
+            raise ProofInvalid("it is of another visit than the manifest names")
+    with named(f"since/{SEEN}"):
+        since = audit.since = Since.load(before)
     if audit.manifest.first > since.last + 1:
         raise ProofInvalid(
             f"manifest.json: the visit before ended at height {since.last}, this span begins at {audit.manifest.first}"
@@ -337,40 +350,32 @@ def _check_since(audit: Audit, folder: Path) -> None:
             verify_consistency(since.size, audit.head_height + 1, proof, root, audit.head_root)
         except ProofInvalid as error:
             raise ProofInvalid(f"the log is not the one of the visit before, continued: {error}") from None
-    shown = {subject.key: subject for subject in audit.subjects}
-    count = 0
-    with named("since.csv"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for line in lines[1:]:
-            key, number, sha256 = line.split(",")
-            subject = shown.get(bytes.fromhex(key))
-            if subject is None:
+    shown = {subject.key.hex(): subject for subject in audit.subjects}
+    with named(f"since/{SEEN}"):
+        for key, number, sha256 in since.records:
+            if (subject := shown.get(key)) is None:
                 raise ProofInvalid(f"the record {key}, which the visit before saw, is gone")
-            same = [version for version in subject.versions if version.number == int(number)]
-            if not same or same[0].digest != sha256:
+            if all((version.number, version.digest) != (number, sha256) for version in subject.versions):
                 raise ProofInvalid(
                     f"{subject.name}: version {number}, which the visit before saw, is not in its history"
                 )
-            count += 1
     audit.passed(
         "since",
-        f"the log continues the one that the visit before saw, of {since.size} headers; all {count} of its "
-        "records are there, "
-        "as they were or as an earlier version",
+        f"the log continues the one that the visit before saw, of {since.size} headers; all {len(since.records)} "
+        "of its "
+        "records are there, as they were or as an earlier version",
     )
 
 
-def _check_visit(audit: Audit, folder: Path, before: Path, trust: Trust) -> None:
+def _check_visit(audit: Audit, before: Path, trust: Trust) -> None:
     """That the visit before is the one in this folder of it, whole and verified itself."""
-    since = audit.manifest.since
-    if since is None:
+    if audit.manifest.since is None:
         raise ProofInvalid("manifest.json: this audit does not go on from a visit before")
-    check_sums(before)
-    earlier = read_audit(before, trust)
-    if digest(before / "SHA256SUMS") != since.sums:
+    if digest(before / SUMS) != audit.manifest.since:
         raise ProofInvalid(f"manifest.json: it goes on from another visit than the one in {before}")
-    if since_rows(earlier) != (folder / "since.csv").read_text(encoding="utf-8"):
-        raise ProofInvalid(f"since.csv: it is not what the visit in {before} saw")
-    if (since.size, since.root) != (earlier.head_height + 1, earlier.head_root.hex()):
-        raise ProofInvalid(f"manifest.json: the log that it goes on from is not the one of the visit in {before}")
+    with named(str(before)):
+        check_sums(before)
+        earlier = read_audit(before, trust)
+    if seen_by(earlier) != audit.since:
+        raise ProofInvalid(f"since/{SEEN}: it is not what the visit in {before} saw")
     audit.passed("visit", f"the visit before is the one in {before.name}, which verifies")

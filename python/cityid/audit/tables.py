@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-from cityid.audit.proof import Audit, Subject, Version, range_of, superseded
+from cityid.audit.proof import Audit, Subject, Version, range_of, seen_by, superseded
 
 __all__ = [
     "CODES",
@@ -54,6 +54,7 @@ def made_files(audit: Audit) -> dict[str, str]:
         "history.csv": _csv(HISTORY, history_rows(audit)),
         "transactions.csv": _csv(TRANSACTIONS, transaction_rows(audit)),
         "votes.csv": _csv(VOTES, vote_rows(audit)),
+        "seen.json": seen_by(audit).to_json(),
         "index.html": page(audit),
     }
 

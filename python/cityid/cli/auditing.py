@@ -93,7 +93,9 @@ def _show(audit: "Audit", folder: Path, *, as_json: bool) -> None:
         "from": {"height": str(manifest.first), "time_ms": str(audit.time_of(manifest.first))},
         "to": {"height": str(manifest.last), "time_ms": str(audit.time_of(manifest.last))},
         "head": {"height": str(audit.head_height), "time_ms": str(audit.head_time_ms)},
-        "since": None if manifest.since is None else {"sums": manifest.since.sums, "size": str(manifest.since.size)},
+        "since": None
+        if audit.since is None
+        else {"sums": manifest.since, "size": str(audit.since.size), "records": len(audit.since.records)},
         "records": len(audit.subjects),
         "transactions": len(audit.transactions),
         "steps": [{"name": step.name, "passed": True, "detail": step.detail} for step in audit.steps],

@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, parse_prefix
 from cityid.audit import Audit, Manifest
-from cityid.audit.folder import MADE, Since, check_sums, digest, sums, write_json
-from cityid.audit.proof import read_audit, since_rows
+from cityid.audit.folder import MADE, SEEN, SUMS, check_sums, digest, sums, write_json
+from cityid.audit.proof import read_audit
 from cityid.audit.tables import made_files
 from cityid.client.faces import SyncClient
 from cityid.client.replies import CBOR, CBOR_SEQUENCE, JSON, json_object
@@ -84,16 +84,18 @@ def export(
         utc_offset_minutes=time.localtime().tm_gmtoff // 60,
         gateway=gateway,
         software=f"cityid {version('cityid')}",
-        since=None if earlier is None or since is None else _since(earlier, since),
+        since=None if since is None else digest(since / SUMS),
     )
     (building / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-    if earlier is not None:
-        (building / "since.csv").write_text(since_rows(earlier), encoding="utf-8")
+    if since is not None:
+        (building / "since").mkdir()
+        for name in (SUMS, SEEN):
+            shutil.copyfile(since / name, building / "since" / name)
     audit = read_audit(building, client.trust)
     for name, text in made_files(audit).items():
         (building / name).write_bytes(text.encode())
     assert set(MADE) <= {path.name for path in building.iterdir()}
-    (building / "SHA256SUMS").write_text(sums(building), encoding="utf-8")
+    (building / SUMS).write_text(sums(building), encoding="utf-8")
     building.rename(out)
     return audit
 
@@ -102,18 +104,6 @@ def _read_earlier(since: Path, trust: Trust) -> Audit:
     """The visit before, checked: what it saw is only worth something when it holds."""
     check_sums(since)
     return read_audit(since, trust)
-
-
-def _since(earlier: Audit, folder: Path) -> Since:
-    manifest = earlier.manifest
-    return Since(
-        sums=digest(folder / "SHA256SUMS"),
-        prefix=manifest.prefix,
-        first=manifest.first,
-        last=manifest.last,
-        size=earlier.head_height + 1,
-        root=earlier.head_root.hex(),
-    )
 
 
 def _span(client: SyncClient, first: int | datetime, last: int | datetime | None) -> tuple[int, int]:
@@ -155,7 +145,7 @@ class _Writer:
     def trust_path(self) -> None:
         """What moves a trust file to the head, from genesis on; and the sets that voted."""
         path = json_object(self._client.fetch("/v1/trust?from=0", accept=JSON))
-        write_json(self._folder / "trust-path.json", path)
+        write_json(self._folder / "trust-path.json", {"changes": path.get("changes", [])})
         sets = {self.trust.validator_set.hex()}
         write_json(self._folder / "validators.json", {"sets": sorted(sets)})
         self._sets = [bytes.fromhex(one) for one in sorted(sets)]
