@@ -9,6 +9,7 @@ docs/protocol.md.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, final, type_check_only
 
 from _typeshed import StrPath
@@ -22,12 +23,16 @@ __all__ = [
     "Code",
     "Commit",
     "Consensus",
+    "Disclosed",
     "Genesis",
     "History",
     "Ledger",
     "Members",
     "Snapshot",
     "StateMap",
+    "Table",
+    "TableWriter",
+    "Tables",
     "Told",
     "Trust",
     "Verdict",
@@ -56,10 +61,13 @@ __all__ = [
     "record_json",
     "sha256_many",
     "signature_backend",
+    "storage_receipt_message",
     "transaction_json",
+    "validator_set",
     "verify",
     "verify_certificate",
     "verify_consistency",
+    "verify_disclosure",
     "verify_inclusion",
     "verify_signature",
     "verify_signatures",
@@ -243,12 +251,14 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(self, header: bytes, log_path: bytes, certificate: bytes) -> Trust:
-        """The trust at a later header that these validators certify.
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None) -> Trust:
+        """The trust at a later header that these validators certify (P75).
 
-        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. Raises
-        `CertificateInvalid` for another network, a height or time that does not rise, another validator set at or after
-        the header, or too few signatures.
+        `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
+        next validator set in its canonical bytes, as `Ledger.set_changes` gives it; only needed where the header names
+        another one than trust has. Raises `CertificateInvalid` for another network, a height or time that does not
+        rise, a header under another validator set (advance over every change of the set first), a next set that is
+        missing or not the one that the header names, or too few signatures.
         """
     words: str
     """Six words for people to compare: 96 bits of the trust's hash as proquints (arXiv:0901.4016)."""
@@ -286,6 +296,10 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
+    records: list[tuple[str, str | None]]
+    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    table: bytes | None
+    """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
 @final
 class Verdict:
@@ -398,7 +412,7 @@ class Told:
 
 @final
 class AuditPage:
-    """Up to 64 records of one state, proven together, each with versions before it (P76)."""
+    """Up to 64 records of one state, proven together, each with versions before it (P77)."""
     @staticmethod
     def from_bytes(data: Buffer) -> AuditPage:
         """Reads canonical CBOR, up to 16 MiB. Raises `MalformedInput`."""
@@ -413,7 +427,7 @@ class AuditPage:
 
 @final
 class Auditor:
-    """Follows whole blocks from a height on (P77)."""
+    """Follows whole blocks from a height on (P78)."""
     def __new__(cls, genesis_hash: bytes, first: int, peaks: bytes, sets: Sequence[bytes], prefix: str) -> Auditor:
         """`peaks`: the complete subtrees of the log below height `first`, 32 bytes a hash, the largest first; `sets`:
         canonical validator sets that headers name. Raises `MalformedInput`, or `CodeError` for the prefix.
@@ -434,13 +448,42 @@ def find_version(changes: Buffer, key: bytes, hash: bytes) -> bytes | None:
     """The record with this tagged hash (P11) that a height wrote under a key; `changes` are those of its `Commit`."""
 
 def encode_audit_block(header: bytes, certificate: bytes, receipts: bytes, batches: Sequence[bytes]) -> bytes:
-    """A whole block as auditors get it (P77)."""
+    """A whole block as auditors get it (P78)."""
 
 def parse_prefix(text: str) -> str:
     """A prefix of codes in upper case: `MA.156`, or further parts of a code. Raises `CodeError`."""
 
 def is_under(prefix: str, code: str) -> bool:
     """Whether a canonical code is under a prefix: equal, or going on at a boundary. Raises `CodeError`."""
+
+@final
+class Disclosed:
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+
+    proven: bool
+    """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
+    attributes: list[tuple[str, str, str, Literal["proven", "differs", "not_committed", "not_proven"]]]
+    """(attribute, schema, value, result) each, in the order of the disclosure."""
+    verdict: Verdict
+    """The verdict on the answer."""
+    def to_json(self) -> str:
+        """All of it, with stable keys; the verdict as `Verdict.to_json` has it."""
+
+def verify_disclosure(
+    disclosure: str,
+    answer: Answer | Buffer | None,
+    trust: Trust,
+    *,
+    now: int | float | None = None,
+    max_age: int | float | None = None,
+    min_height: int | None = None,
+) -> Disclosed:
+    """Checks disclosed attributes (the text of a disclosure file, P76) with nothing but an answer and a trust: pure.
+
+    The answer must be about the code of the disclosure; None takes the one that travels in the disclosure. The other
+    arguments are those of `verify`. Raises `MalformedInput` for a text that is no disclosure, bytes that are no answer,
+    or when there is no answer at all; `CodeError` for a code that breaks the grammar.
+    """
 
 # ---------------------------------------------------------------- transactions
 def build_transaction(
@@ -517,6 +560,10 @@ class Commit:
     """How many of them took effect."""
     rejected: int
     """How many the rule refused."""
+    tables: list[bytes]
+    """Digests of the table files that it sealed (P46)."""
+    configuration: bool
+    """Whether a city, its keys, the committee, a parameter or the schedule of protocols changed at this height."""
 
 @final
 class Ledger:
@@ -539,6 +586,27 @@ class Ledger:
     """Root of the log of headers that ends with it: at height h the log has h + 1 leaves."""
     records: int
     """How many keys of the state map have a record."""
+    # -- governance: what the committed state says, never the genesis
+    validators: list[tuple[str, bytes]]
+    """(city, consensus key) of who decides the next height, ascending by city."""
+    protocol: int
+    """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
+    when this software does not know it."""
+    def parameters(self) -> dict[str, int]:
+        """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
+    def cities(self) -> list[dict[str, Any]]:
+        """Every member city ascending, retired ones too: `city`, `name`, `status`, `committee`, the public keys
+        `consensus`, `checkpoint` and `tls`, the list `transaction`, `certificate` (DER of its TLS certificate, None of
+        a founding city that never changed it), `services`, `administered_by` and `successor` (codes or None).
+        """
+    def set_changes(self, from_height: int = 0) -> list[tuple[int, bytes]]:
+        """(height, next set) of every header above `from_height` that names another next set: what a trust walks over
+        (P75). The set is in its canonical bytes; `validator_set` reads them.
+        """
+    def validators_at(self, height: int) -> list[tuple[str, bytes]]:
+        """(city, consensus key) of who decides or decided a height, up to the next one. Raises `RuleViolation`
+        (`unknown_height`) above that.
+        """
     # -- transactions in: each signature is verified once, here, in batches
     def admit(self, transactions: Buffer) -> list[tuple[bytes, str | None, str | None]]:
         """A CBOR sequence of transactions (RFC 8742): (id, reason or None, message or None) each; accepted ones wait
@@ -601,12 +669,19 @@ class Ledger:
     # -- reading: from the last committed snapshot, never blocked by execution
     def snapshot(self) -> Snapshot:
         """The last committed block, to read several things from."""
+    def use_tables(self, tables: Tables) -> None:
+        """From now on `answer`, `resolve` and `resolve_many`, also of snapshots, prove items of sealed ranges (P41).
+
+        Without its table an item of a sealed range is UNAVAILABLE.
+        """
     def resolve(self, code: str) -> str:
         """As `Snapshot.resolve`, from the last committed block."""
     def resolve_many(self, codes: Sequence[str]) -> list[str]:
         """As `Snapshot.resolve_many`, from the last committed block."""
     def answer(self, code: str) -> Answer:
         """As `Snapshot.answer`, from the last committed block."""
+    def sealed_tables(self) -> list[tuple[str, str, int, int, bytes]]:
+        """(city, class, base, size, digest of the table file) of every sealed range of the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
@@ -645,9 +720,17 @@ class Snapshot:
     """Its height."""
     def record(self, key: Buffer) -> bytes | None:
         """The encoded record under a map key (P8)."""
+    def sealed_version(self, key: Buffer, hash: bytes) -> bytes | None:
+        """The version of an item, by its map key, with this tagged hash: from the table of its range, or from those
+        before it, as far as they are at hand (`Ledger.use_tables`).
+        """
     def audit_page(self, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> AuditPage:
         """Records under up to 64 map keys, ascending, proven together, each with the versions given for it. Raises
         `MalformedInput`, or `RuleViolation` (`not_ready`) at height 0.
+        """
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
+        range.
         """
     def resolve(self, code: str) -> str:
         """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
@@ -661,6 +744,150 @@ class Snapshot:
         """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
         (P7).
         """
+    def proposal(self, number: int) -> str | None:
+        """A proposal (P70) as JSON, without proof, its `change` in the form of P61 to P68."""
+    def configuration(self) -> str:
+        """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
+        `protocol`.
+        """
+
+def validator_set(data: Buffer) -> list[tuple[str, bytes]]:
+    """(city, consensus key) of a validator set in its canonical bytes. Raises `MalformedInput`."""
+
+# ---------------------------------------------------------------- sealed tables
+@final
+class TableWriter:
+    """Builds a table file (P43) with bounded memory. The file appears at `path` when it is finished.
+
+    Calls come in any order; of one serial there may be one new leaf. A refused call adds nothing, but after a refused
+    `add_csv` the table is begun anew.
+    """
+    def __new__(
+        _cls,
+        path: StrPath,
+        *,
+        genesis_hash: Buffer,
+        city: str,
+        cls: str,
+        base: int,
+        size: int,
+        org: str | None,
+        seed: Buffer,
+        height: int,
+        previous: StrPath | None = None,
+    ) -> TableWriter:
+        """A table of the range of `size` (1,000 or 1,000,000) serials from `base`.
+
+        `org` is the range's holder (None: the city), `seed` 32 random bytes, fresh for every version, `height` a height
+        that was decided, for the new records. `previous` is the file of the version before, whose items stay. Raises
+        `MalformedInput`, `CodeError`, or `StorageError` when the disk fails.
+        """
+    def add_run(self, use_: str, model: str, first: int, last: int, *, step: int = 1, status: str = "active") -> int:
+        """Serials from `first` to `last`, both included, `step` apart; how many.
+
+        Raises `MalformedInput` for serials outside the range, `RuleViolation` (`exists`) for one that the table holds
+        already.
+        """
+    def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
+        """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
+    def add_csv(self, data: Buffer, *, salts: Buffer | None = None) -> bytes:
+        """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
+
+        The header comes first: `code`, or `serial`, `use` and `model`; `status` if wanted (active or allocated); every
+        other column is an attribute, and an empty value is left out. An empty piece ends the text and must come. The
+        result is CSV: `code,attribute,schema,salt,value`, its header in the first piece. `salts` is 32 random bytes,
+        fresh for each call (drawn here when left out), from which every value's own salt is made. Raises
+        `MalformedInput` or `RuleViolation` (`exists`) with the line.
+        """
+    def add_records(self, records: Sequence[Buffer]) -> int:
+        """Item records that the ledger holds: overrides to take up, items registered singly; how many.
+
+        They replace what the previous file holds. Raises `MalformedInput`, or `RuleViolation` (`exists`) for a second
+        new leaf of one serial.
+        """
+    def finish(self) -> Table:
+        """Writes the file, synced, and opens it. Raises `MalformedInput`, `StorageError`; no file is left then."""
+
+@final
+class Table:
+    """One table file (P43). About 80 kB of memory for a full million; records stay on disk."""
+    @staticmethod
+    def open(path: StrPath) -> Table:
+        """Reads the whole file once, strictly. Raises `MalformedInput` when it is no table, `StorageError` when it
+        cannot be read.
+        """
+    digest: bytes
+    """SHA-256 of the file."""
+    root: bytes
+    """Root of the table (P41)."""
+    depth: int
+    """10 or 20."""
+    version: int
+    """From 1."""
+    count: int
+    """How many items it holds."""
+    city: str
+    """Of the range."""
+    cls: str
+    """Of the range."""
+    base: int
+    """First serial of the range."""
+    size: int
+    """How many serials the range has: 1,000 or 1,000,000."""
+    previous: bytes | None
+    """Digest of the file of the version before."""
+    size_bytes: int
+    """Length of the file."""
+    path: Path
+    """Where it was opened."""
+    def prove(self, serial: int) -> bytes:
+        """The table proof of a serial, present or absent: canonical CBOR (P41).
+
+        Rereads and rehashes the part of the file that it needs. Raises `MalformedInput` for a serial outside the range,
+        `StorageError` when the file is damaged.
+        """
+    def record(self, serial: int) -> bytes | None:
+        """The encoded record of a serial, or None. Raises as `prove`."""
+    def check(self, snapshot: Snapshot, previous: Table | None) -> None:
+        """That this table may succeed what the state and the table before hold (P44).
+
+        `previous` is the table that the state's range has now. Raises `RuleViolation` (`bad_table`) with what is wrong,
+        `StorageError` when a file is damaged.
+        """
+    def statement(self, expected_version: int) -> bytes:
+        """What a storage receipt of this table signs for a range whose record has this version (P45)."""
+
+@final
+class Tables:
+    """A folder of table files named DIGEST.table, each with a small index beside it. For any number of threads."""
+    def __new__(cls, directory: StrPath) -> Tables:
+        """Opens what is there by the indexes; a table without one is read whole. Raises `StorageError`."""
+    def add(self, path: StrPath) -> Table:
+        """Reads a file whole and moves it into the folder, which is on the same file system; synced.
+
+        Raises `MalformedInput` when it is no table, `StorageError`.
+        """
+    def get(self, digest: Buffer) -> Table | None:
+        """The table with this digest, if it is there."""
+    def digests(self) -> list[bytes]:
+        """What is there, ascending."""
+    def damaged(self) -> list[str]:
+        """The files that are left out, and what is wrong with each: found when opened, or when read later."""
+
+def storage_receipt_message(
+    genesis_hash: Buffer,
+    city: str,
+    cls: str,
+    base: int,
+    size: int,
+    expected_version: int,
+    root: Buffer,
+    digest: Buffer,
+    count: int,
+) -> bytes:
+    """What a city's checkpoint key signs to say that it checked a table for a range whose record has
+    `expected_version`, and keeps it (P45).
+    """
 
 # ---------------------------------------------------------------- checkpoints
 def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:

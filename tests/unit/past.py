@@ -128,7 +128,7 @@ class Chain:
 
     def status(self, code: str, version: int, status: Any, *, reason: int = 7, basis: bytes | None = None) -> None:
         """The next version of an item or organisation, with its reason, by its city."""
-        made = operations.set_item_status(code, expected_version=version, status=status)
+        made = operations.set_status(code, expected_version=version, status=status)
         because = operations.because(made, reason=reason, basis=basis)
         self._committed(self.decide([because], signer=self.key("130100")))
 

@@ -111,8 +111,8 @@ def test_two_versions_of_one_block_are_both_there(tmp_path: Path) -> None:
     chain.admit()
     chain.register(7)
     steps = [
-        operations.set_item_status(LAMP, expected_version=1, status="suspended"),
-        operations.set_item_status(LAMP, expected_version=2, status="active"),
+        operations.set_status(LAMP, expected_version=1, status="suspended"),
+        operations.set_status(LAMP, expected_version=2, status="active"),
     ]
     assert chain.decide(steps)[0]["status"] == "committed"
     with chain.client() as client:

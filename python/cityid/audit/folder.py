@@ -2,9 +2,9 @@
 
 SHA256SUMS              a line for every other file
 manifest.json           what was asked: network, prefix, heights, and the visit before
-records/000001.cbor …   proven records under the prefix with their histories (P76)
+records/000001.cbor …   proven records under the prefix with their histories (P77)
 others/000001.cbor …    proven records of other codes that transactions of these blocks name
-blocks/H-H.cborseq …    whole blocks with votes, transactions and receipts (P77)
+blocks/H-H.cborseq …    whole blocks with votes, transactions and receipts (P78)
 log.json                what ties blocks to the certified head, and to the visit before
 validators.json         the sets that voted
 trust-path.json         what moves an older trust file to the head

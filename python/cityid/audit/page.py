@@ -196,7 +196,7 @@ def _check(audit: Audit) -> Iterator[str]:
     yield (
         "<p>The command makes the tables and this page again from the proofs and compares them byte by byte. "
         "This page is one of the files: "
-        "its words are worth what that check is worth. Formats: lines P74, P76 and P77 of the protocol.</p><ol>"
+        "its words are worth what that check is worth. Formats: lines P74, P77 and P78 of the protocol.</p><ol>"
     )
     for step in audit.steps:
         if step.name not in ("files", "visit", "tables"):

@@ -12,7 +12,7 @@ not show: that no code under the prefix was registered before the span and never
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, rec
 from cityid.audit.folder import SEEN, SUMS, Manifest, Since, check_sums, digest, named, read_json
 from cityid.errors import ProofInvalid
 
-__all__ = ["Audit", "Step", "Subject", "Version", "read_audit", "seen_by", "verify_audit"]
+__all__ = ["Audit", "Step", "Subject", "Version", "advanced", "read_audit", "seen_by", "verify_audit"]
 
 MILLION: Final = 6
 THOUSAND: Final = 7
@@ -132,19 +132,23 @@ def read_audit(folder: Path, trust: Trust) -> Audit:
 
 
 def _advanced(folder: Path, trust: Trust) -> Trust:
-    """Trust, moved along the changes of the validator set that the folder brings (P75)."""
     name = "trust-path.json"
     with named(name):
-        for change in read_json(folder / name).get("changes", []):
-            if int(change["height"]) > trust.height:
-                trust = advance(trust, change)
+        return advanced(trust, read_json(folder / name)["changes"])
+
+
+def advanced(trust: Trust, changes: Sequence[Mapping[str, str]]) -> Trust:
+    """Trust, moved along the headers above it that name another next set (P75).
+
+    Raises `CertificateInvalid` when one of them does not count.
+    """
+    for change in changes:
+        if int(change["height"]) > trust.height:
+            header, log_path, certificate = (
+                bytes.fromhex(change[part]) for part in ("header", "log_path", "certificate")
+            )
+            trust = trust.advance(header, log_path, certificate, bytes.fromhex(change["next_set"]))
     return trust
-
-
-def advance(trust: Trust, change: dict[str, Any]) -> Trust:
-    """Trust at a header of `GET /v1/trust`."""
-    parts = [bytes.fromhex(change[part]) for part in ("header", "log_path", "certificate")]
-    return trust.advance(*parts)
 
 
 # ---------------------------------------------------------------- records

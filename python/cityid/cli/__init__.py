@@ -5,19 +5,27 @@ One file per group of commands. Modules here import typer and the native core at
 """
 
 import sys
+from typing import Final
 
 import typer
 
 from cityid.cli import (
+    adopting,
     auditing,
+    classes,
     demo,
     founding,
+    governing,
     importing,
+    items,
     key_files,
     network,
-    registry,
+    organisations,
+    profiles,
+    ranges,
     simulation,
     tracing,
+    transactions,
     trusts,
     verdicts,
 )
@@ -33,7 +41,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (founding, network, key_files, trusts, registry, importing, verdicts, tracing, auditing, demo, simulation):
+GROUPS: Final = (
+    *(
+        founding,
+        network,
+        key_files,
+        trusts,
+        organisations,
+        ranges,
+        items,
+        classes,
+        profiles,
+        importing,
+        adopting,
+        transactions,
+    ),
+    *(governing, verdicts, tracing, auditing, demo, simulation),
+)
+for group in GROUPS:
     group.add_commands(app)
 
 

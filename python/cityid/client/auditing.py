@@ -20,7 +20,7 @@ from urllib.parse import quote
 from cityid._native import Auditor, AuditPage, Trust, header_json, is_under, parse_prefix
 from cityid.audit import Audit, Manifest
 from cityid.audit.folder import MADE, SEEN, SUMS, check_sums, digest, sums, write_json
-from cityid.audit.proof import read_audit
+from cityid.audit.proof import advanced, read_audit
 from cityid.audit.tables import made_files
 from cityid.client.faces import SyncClient
 from cityid.client.replies import CBOR, CBOR_SEQUENCE, JSON, json_object
@@ -140,15 +140,19 @@ class _Writer:
         self._advance = advance
         self._down_to = first - 1
         self._touched: set[bytes] = set()
+        self._sets: list[bytes] = []
         self.trust = client.trust
 
     def trust_path(self) -> None:
         """What moves a trust file to the head, from genesis on; and the sets that voted."""
-        path = json_object(self._client.fetch("/v1/trust?from=0", accept=JSON))
-        write_json(self._folder / "trust-path.json", {"changes": path.get("changes", [])})
-        sets = {self.trust.validator_set.hex()}
-        write_json(self._folder / "validators.json", {"sets": sorted(sets)})
-        self._sets = [bytes.fromhex(one) for one in sorted(sets)]
+        found = json_object(self._client.fetch("/v1/audit/trust", accept=JSON))
+        try:
+            write_json(self._folder / "trust-path.json", {"changes": found["changes"]})
+            write_json(self._folder / "validators.json", {"sets": found["sets"]})
+            self._sets = [bytes.fromhex(one) for one in found["sets"]]
+            self.trust = advanced(self.trust, found["changes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedInput(f"/v1/audit/trust answers with something else than sets: {error}") from None
 
     def blocks(self) -> None:
         """Whole blocks of the span; which records their transactions touched is noted on the way."""

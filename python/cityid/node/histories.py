@@ -10,7 +10,7 @@ a history verifies it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from cityid._native import (
     History,
     Ledger,
     Snapshot,
+    Trust,
     deciding_record,
     encode_audit_block,
     find_version,
@@ -38,6 +39,7 @@ PART_BYTES: Final = 8 * 1024 * 1024
 PAGE_RECORDS: Final = 64  # one multi-proof
 BLOCKS_BYTES: Final = 8 * 1024 * 1024  # of one reply, which always has at least one block
 BLOCKS_COUNT: Final = 2_000
+SET_CHANGES: Final = 10_000
 ITEM_KIND: Final = 8
 
 
@@ -55,10 +57,6 @@ class RecordSource(Protocol):
 
     def receipts(self, height: int) -> bytes | None:
         """Its receipts."""
-
-
-TableFinder = Callable[[bytes, bytes], bytes | None]
-"""(map key of an item, tagged hash) → the record, from table files at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +93,11 @@ class _Link:
 class Histories:
     """See the head of the file."""
 
-    def __init__(
-        self, ledger: Ledger, genesis: Genesis, source: RecordSource, *, find_in_tables: TableFinder | None = None
-    ) -> None:
+    def __init__(self, ledger: Ledger, genesis: Genesis, source: RecordSource) -> None:
         self._ledger = ledger
         self._source = source
-        self._find_in_tables = find_in_tables
         self._genesis_header = Ledger(genesis).header  # height 0 is in no store
+        self._first_set = Trust.from_json(genesis.to_json()).validator_set
 
     # ------------------------------------------------------------ what is decided
 
@@ -212,8 +208,8 @@ class Histories:
                 stored = link.previous_height, self._source.changes(link.previous_height)
                 read += len(stored[1] or b"")
             record = None if stored[1] is None else find_version(stored[1], key, link.previous)
-            if record is None and self._find_in_tables is not None and key[0] == ITEM_KIND:
-                record = self._find_in_tables(key, link.previous)
+            if record is None and key[0] == ITEM_KIND:
+                record = self._ledger.snapshot().sealed_version(key, link.previous)
             if record is None and link.previous_height == 0:
                 record = self._genesis_record(key, link.previous)
             if record is None:
@@ -294,8 +290,24 @@ class Histories:
             )
         return versions
 
+    def trust_path(self) -> dict[str, Any]:
+        """Every set that ever decided, and each header that named another next set with what certifies it (P75)."""
+        changes = self._ledger.set_changes(0)
+        if len(changes) > SET_CHANGES:
+            raise InputError(f"More than {SET_CHANGES} changes of the committee. Next: begin from a newer trust file.")
+        steps = []
+        for height, next_set in changes:
+            if (found := self._source.block(height)) is None:
+                raise NotSynced(f"Height {height} is being written. Next: ask again.")
+            header, certificate, _ = found
+            path = self._ledger.inclusion(height, height + 1)
+            parts = {"header": header, "log_path": path, "certificate": certificate, "next_set": next_set}
+            steps.append({"height": str(height)} | {name: part.hex() for name, part in parts.items()})
+        sets = {self._first_set.hex(), *(next_set.hex() for _, next_set in changes)}
+        return {"changes": steps, "sets": sorted(sets)}
+
     def blocks(self, first: int, last: int) -> bytes:
-        """A CBOR sequence of whole blocks (P77) from a height on, as many as fit into one reply."""
+        """A CBOR sequence of whole blocks (P78) from a height on, as many as fit into one reply."""
         last = min(last, self._ledger.height, first + BLOCKS_COUNT - 1)
         if first < 1 or first > last:
             raise InputError(f"No block of heights {first} to {last} is decided here. Next: ask for what is.")

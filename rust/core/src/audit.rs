@@ -1,4 +1,4 @@
-//! What an auditor checks without any network: records with their histories, and whole blocks (P76, P77).
+//! What an auditor checks without any network: records with their histories, and whole blocks (P77, P78).
 //!
 //! ```text
 //! page   [1, [[key, record, versions]…], ops, hashes, header, log path, [round, bitmap, signatures]]
@@ -12,10 +12,10 @@
 //!
 //! What this file does not know: files, and whether the head that the log root is compared with is certified.
 use crate::answer::{CertifiedHeader, StateReader};
-use crate::block::{header_hash, Header, Validator, ValidatorSet, MAX_HEADER, MAX_VALIDATORS};
+use crate::block::{header_hash, Header, ValidatorSet, MAX_HEADER};
 use crate::code::{City, Class, Code, Serial};
 use crate::error::Error;
-use crate::hash::{hex, sha256, Hash, Suite};
+use crate::hash::{hex, sha256, Hash};
 use crate::history::check_link;
 use crate::ledger::execute::Output;
 use crate::ledger::operation::{Action, Operation, Range, Target};
@@ -279,7 +279,7 @@ impl Auditor {
     pub fn new(genesis: Hash, first: u64, peaks: Vec<Hash>, sets: &[&[u8]]) -> Result<Auditor, Error> {
         let mut known = BTreeMap::new();
         for bytes in sets {
-            let set = decode_set(bytes)?;
+            let set = ValidatorSet::decode(bytes)?;
             known.insert(set.hash(), set);
         }
         Ok(Auditor { genesis, sets: known, log: Frontier::from_parts(first, peaks)?, parent: None, time_ms: 0 })
@@ -458,20 +458,6 @@ fn subjects_of(action: &Action, output: Option<&Output>, out: &mut Vec<(Subject,
         }
     }
     Ok(())
-}
-
-fn decode_set(bytes: &[u8]) -> Result<ValidatorSet, Error> {
-    let mut decoder = Decoder::new(bytes);
-    let count = decoder.array(MAX_VALIDATORS)?;
-    let mut members = Vec::with_capacity(count);
-    for _ in 0..count {
-        decoder.array_of(3)?;
-        let city = City::parse(decoder.text(6)?)?;
-        Suite::parse(decoder.uint()?)?;
-        members.push(Validator { city, key: decoder.fixed()? });
-    }
-    decoder.end()?;
-    ValidatorSet::new(members)
 }
 
 fn check_version(version: u64) -> Result<(), Error> {

@@ -12,10 +12,14 @@ pub const MAX_VALIDATORS: usize = 100;
 pub const MIN_VALIDATORS: usize = 4;
 /// The longest header.
 pub const MAX_HEADER: usize = 512;
+/// The newest protocol version that this software knows (P67). Version 2 has the rules of 1.
+pub const NEWEST_PROTOCOL: u64 = 2;
 
 /// A block header (P31).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The protocol version of its height (P67).
+    pub version: u64,
     /// Hash of the genesis of the network.
     pub genesis: Hash,
     /// Height; the genesis block has 0.
@@ -44,7 +48,7 @@ impl Header {
     /// The canonical bytes: the log leaf of this height.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::with_capacity(340);
-        out.array(12).uint(1).bytes(&self.genesis).uint(self.height).uint(self.time_ms).bytes(&self.parent);
+        out.array(12).uint(self.version).bytes(&self.genesis).uint(self.height).uint(self.time_ms).bytes(&self.parent);
         out.bytes(&self.batches_root).bytes(&self.transactions_root).bytes(&self.receipts_root).bytes(&self.state_root);
         out.bytes(&self.validators).bytes(&self.next_validators).text(self.proposer.as_str());
         out.finish()
@@ -58,10 +62,13 @@ impl Header {
         let mut decoder = Decoder::new(bytes);
         decoder.array_of(12)?;
         let version = decoder.uint()?;
-        if version != 1 {
-            return Err(Error::malformed(format!("a header of version {version}; this software reads version 1")));
+        if !(1..=NEWEST_PROTOCOL).contains(&version) {
+            return Err(Error::malformed(format!(
+                "a header of version {version}; this software reads versions 1 to {NEWEST_PROTOCOL}, install a newer one"
+            )));
         }
         let header = Header {
+            version,
             genesis: decoder.hash()?,
             height: decoder.uint()?,
             time_ms: decoder.uint()?,
@@ -117,6 +124,27 @@ impl ValidatorSet {
             return Err(Error::malformed("two validators with one key; every city votes with a key of its own"));
         }
         Ok(ValidatorSet { members })
+    }
+
+    /// Reads what [`ValidatorSet::encode`] writes.
+    pub fn decode(bytes: &[u8]) -> Result<ValidatorSet, Error> {
+        let mut decoder = Decoder::new(bytes);
+        let set = ValidatorSet::decode_next(&mut decoder)?;
+        decoder.end()?;
+        Ok(set)
+    }
+
+    /// Reads a set that stands in another structure.
+    pub fn decode_next(decoder: &mut Decoder<'_>) -> Result<ValidatorSet, Error> {
+        let count = decoder.list(MAX_VALIDATORS, 43)?;
+        let mut members = Vec::with_capacity(count);
+        for _ in 0..count {
+            decoder.array_of(3)?;
+            let city = City::parse(decoder.text(6)?)?;
+            Suite::parse(decoder.uint()?)?;
+            members.push(Validator { city, key: decoder.fixed()? });
+        }
+        ValidatorSet::new(members)
     }
 
     /// The validators in order.

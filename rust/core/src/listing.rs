@@ -297,7 +297,7 @@ impl Directory {
                 if after > &start[..] && !after.starts_with(&start) {
                     return Ok(());
                 }
-                place_of(after)
+                item_place(after).map(|(city, class, serial)| (city, class, serial.get()))
             }
             _ => None,
         };
@@ -349,11 +349,11 @@ impl Directory {
     }
 }
 
-/// The place in the key of an item.
-fn place_of(key: &[u8]) -> Option<(City, Class, u32)> {
-    let text = std::str::from_utf8(key.get(1..)?).ok()?;
-    let place = Alias::parse(text).ok()?;
-    Some((place.city, place.class, place.serial.get()))
+/// City, class and serial in the key of an item.
+pub fn item_place(key: &[u8]) -> Option<(City, Class, Serial)> {
+    let (kind, place) = key.split_first()?;
+    let place = Alias::parse(std::str::from_utf8(place).ok().filter(|_| *kind == Kind::Item as u8)?).ok()?;
+    Some((place.city, place.class, place.serial))
 }
 
 struct Page<'p, S> {

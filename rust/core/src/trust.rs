@@ -5,7 +5,8 @@
 //!
 //! Rules:
 //! - A trust moves forward only, along headers that are certified by its own validator set ([`Trust::advance`]).
-//! - This version follows headers under an unchanged set; a header that announces another set is refused, not skipped.
+//! - Its set is the one that decides the height after its own. So it may skip headers that change nothing, but no header that names
+//!   another next set: there the next set comes with the header, and its hash must be the one that the old set signed (P75).
 //!
 //! It knows no clock: whether a trust is stale is said by the verifier, which is given the time.
 use crate::answer::CertifiedHeader;
@@ -26,9 +27,9 @@ pub const MAX_TRUST: usize = 16 * 1024;
 pub struct Trust {
     /// Hash of the genesis: which network.
     pub genesis: Hash,
-    /// The cities whose certificates count.
+    /// The cities whose certificates count: those that decide the height after `height`.
     pub validators: ValidatorSet,
-    /// The height at which they did.
+    /// The height up to which trust has followed the network.
     pub height: u64,
     /// Time of that height, milliseconds since 1970 (UTC).
     pub time_ms: u64,
@@ -113,16 +114,9 @@ impl Trust {
         let genesis = decoder.hash()?;
         let height = decoder.uint()?;
         let time_ms = decoder.uint()?;
-        let count = decoder.array(MAX_VALIDATORS)?;
-        let mut members = Vec::with_capacity(count);
-        for _ in 0..count {
-            decoder.array_of(3)?;
-            let city = City::parse(decoder.text(6)?)?;
-            Suite::parse(decoder.uint()?)?;
-            members.push(Validator { city, key: decoder.fixed()? });
-        }
+        let validators = ValidatorSet::decode_next(&mut decoder)?;
         decoder.end()?;
-        Ok(Trust { genesis, validators: ValidatorSet::new(members)?, height, time_ms, test, name })
+        Ok(Trust { genesis, validators, height, time_ms, test, name })
     }
 
     /// Six pronounceable words for the first 12 bytes of the tagged hash (`trust`) of the canonical bytes.
@@ -135,11 +129,13 @@ impl Trust {
         words.join(" ")
     }
 
-    /// The trust at a later header that this trust's validators certify.
+    /// The trust at a later header that this trust's validators certify (P75). `next` is the set that decides the height after the
+    /// header's; it is needed only where the header names another one than trust has.
     ///
     /// Errors: [`Error::Malformed`] when the header does not parse; [`Error::Certificate`] for everything else: another network,
-    /// a height or time that does not rise, another validator set at or after this header, too few signatures.
-    pub fn advance(&self, block: &CertifiedHeader) -> Result<Trust, Error> {
+    /// a height or time that does not rise, a header of another validator set, a next set that is missing or not the named one, too
+    /// few signatures.
+    pub fn advance(&self, block: &CertifiedHeader, next: Option<&ValidatorSet>) -> Result<Trust, Error> {
         let header = Header::decode(&block.header)?;
         let refuse = |why: String| Err(Error::Certificate(format!("trust stays at height {}: {why}", self.height)));
         if header.genesis != self.genesis {
@@ -149,14 +145,26 @@ impl Trust {
             return refuse(format!("the header of height {} is not later; trust never goes back", header.height));
         }
         let set = self.validators.hash();
-        if header.validators != set || header.next_validators != set {
+        if header.validators != set {
             return refuse(format!(
-                "the header of height {} names another validator set; get a newer trust file on a way that you trust",
+                "the header of height {} is under another validator set; first advance over every header between that names another next set",
                 header.height
             ));
         }
+        // P75: the hash in the header is what the old set signed for.
+        let validators = match next {
+            Some(next) if next.hash() == header.next_validators => next.clone(),
+            None if header.next_validators == set => self.validators.clone(),
+            Some(_) => return refuse(format!("the set that came with the header of height {} is not the one it names", header.height)),
+            None => {
+                return refuse(format!(
+                    "the header of height {} names another validator set from the next height on; give that set with it",
+                    header.height
+                ))
+            }
+        };
         block.verify(&header, &self.validators)?;
-        Ok(Trust { height: header.height, time_ms: header.time_ms, ..self.clone() })
+        Ok(Trust { validators, height: header.height, time_ms: header.time_ms, ..self.clone() })
     }
 
     fn check_name(&self) -> Result<(), Error> {

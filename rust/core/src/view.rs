@@ -120,6 +120,7 @@ impl Record {
         if let Some(configuration) = &self.configuration {
             put("committee", cities_json(&configuration.committee));
             put("members", json!(configuration.members));
+            put("suspended", json!(configuration.suspended));
             put("proposals", json!(configuration.proposals.to_string()));
             let protocol = configuration.protocol.iter().map(|(version, height)| json!([version, height.to_string()]));
             put("protocol", protocol.collect());
@@ -158,7 +159,7 @@ impl Header {
     /// The header as JSON.
     pub fn to_json(&self) -> Value {
         json!({
-            "genesis": hex(&self.genesis), "height": self.height.to_string(), "time_ms": self.time_ms.to_string(), "parent": hex(&self.parent),
+            "version": self.version, "genesis": hex(&self.genesis), "height": self.height.to_string(), "time_ms": self.time_ms.to_string(), "parent": hex(&self.parent),
             "batches_root": hex(&self.batches_root), "transactions_root": hex(&self.transactions_root), "receipts_root": hex(&self.receipts_root),
             "state_root": hex(&self.state_root), "validators": hex(&self.validators), "next_validators": hex(&self.next_validators),
             "proposer": self.proposer.as_str(),
@@ -206,10 +207,15 @@ impl Published {
     ///
     /// Errors: `Rule` (`not_ready`) at height 0; [`Error::Code`] when a member city's code is mistyped.
     pub fn resolve(&self, subject: &Subject) -> Result<Value, Error> {
+        self.resolve_with_tables(subject, &|_, _| None)
+    }
+
+    /// The same, with the sealed tables at hand.
+    pub fn resolve_with_tables(&self, subject: &Subject, tables: answer::TableLookup<'_>) -> Result<Value, Error> {
         if self.certified.is_none() {
             return Err(Error::rule("not_ready", "no block has been certified yet; ask again after the first block"));
         }
-        let found = answer::resolve(subject, &*self.state, &|_, _| None)?;
+        let found = answer::resolve(subject, &*self.state, tables)?;
         Ok(json!({
             "subject": subject.to_string(), "verdict": found.verdict.name(), "status": found.status.map(Status::name), "code": found.code,
             "height": self.height.to_string(), "as_of": self.time_ms.to_string(), "notes": found.notes,

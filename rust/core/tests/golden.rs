@@ -287,6 +287,7 @@ fn records() -> Vec<Record> {
                 record.configuration = Some(Box::new(Configuration {
                     committee: cities(&["130100", "310000", "440300", "510100"]),
                     members: 5,
+                    suspended: 1,
                     proposals: 3,
                     protocol: vec![(1, 0), (2, 1_000)],
                 }));
@@ -532,10 +533,19 @@ fn answers(files: &mut Files) {
         ("registered-sealed-million", code(2_000_007), VerdictKind::Registered),
         ("registered-override", code(2_000), VerdictKind::Registered),
         ("registered-leaf-over-override", code(2_001), VerdictKind::Registered),
+        ("registered-named-alias", named(5), VerdictKind::Registered),
+        ("registered-named-alias-sealed", named(1_000), VerdictKind::Registered),
+        ("registered-district", old_number(5), VerdictKind::Registered),
+        ("registered-district-override", old_number(2_001), VerdictKind::Registered),
         ("not-registered", code(7), VerdictKind::NotRegistered),
+        ("not-registered-named-alias", named(6), VerdictKind::NotRegistered),
+        ("not-registered-named-item", named(7), VerdictKind::NotRegistered),
+        ("not-registered-district", old_number(6), VerdictKind::NotRegistered),
         ("not-registered-sealed", code(2_005), VerdictKind::NotRegistered),
         ("not-registered-no-range", code(3_000_000), VerdictKind::NotRegistered),
         ("mismatch", code(9), VerdictKind::Mismatch),
+        ("mismatch-named-alias", named(9), VerdictKind::Mismatch),
+        ("not-ours-no-district", format!("650100{CLASS}000000005"), VerdictKind::NotOurs),
         ("not-ours", FOREIGN.to_owned(), VerdictKind::NotOurs),
         ("not-ours-no-member", "MA.156.650100".to_owned(), VerdictKind::NotOurs),
     ] {

@@ -76,27 +76,27 @@ fn six_words_change_with_every_field() {
 fn trust_moves_forward_under_its_own_validators() {
     let world = World::with_records(4);
     let trust = world.trust();
-    let advanced = trust.advance(&world.block()).unwrap();
+    let advanced = trust.advance(&world.block(), None).unwrap();
     assert_eq!((advanced.height, advanced.time_ms), (5, world.now_ms()));
     assert_eq!((&advanced.validators, advanced.genesis, &advanced.name), (&trust.validators, trust.genesis, &trust.name));
     // Not to the same height, not back.
-    assert!(matches!(advanced.advance(&world.block()), Err(Error::Certificate(_))));
+    assert!(matches!(advanced.advance(&world.block(), None), Err(Error::Certificate(_))));
     let earlier = certify(&world.headers[..4], world.genesis.hash(), 4, &[0, 1, 2]);
-    assert!(matches!(advanced.advance(&earlier), Err(Error::Certificate(_))));
-    assert_eq!(trust.advance(&earlier).unwrap().height, 3, "the control");
+    assert!(matches!(advanced.advance(&earlier, None), Err(Error::Certificate(_))));
+    assert_eq!(trust.advance(&earlier, None).unwrap().height, 3, "the control");
     // Too few signatures, bad ones, another log.
-    assert!(matches!(trust.advance(&world.block_signed_by(&[0, 1])), Err(Error::Certificate(_))));
+    assert!(matches!(trust.advance(&world.block_signed_by(&[0, 1]), None), Err(Error::Certificate(_))));
     let mut bad = world.block();
     bad.signatures[0][0] ^= 1;
-    assert!(matches!(trust.advance(&bad), Err(Error::Certificate(_))));
+    assert!(matches!(trust.advance(&bad, None), Err(Error::Certificate(_))));
     let mut bad = world.block();
     bad.log_path[0][0] ^= 1;
-    assert!(matches!(trust.advance(&bad), Err(Error::Certificate(_))));
+    assert!(matches!(trust.advance(&bad, None), Err(Error::Certificate(_))));
     let mut bad = world.block();
     bad.header.pop();
-    assert!(matches!(trust.advance(&bad), Err(Error::Malformed(_))));
+    assert!(matches!(trust.advance(&bad, None), Err(Error::Malformed(_))));
     let elsewhere = Trust { genesis: [1; 32], ..trust };
-    assert!(matches!(elsewhere.advance(&world.block()), Err(Error::Certificate(_))));
+    assert!(matches!(elsewhere.advance(&world.block(), None), Err(Error::Certificate(_))));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_header_that_changes_the_set_is_refused_although_it_is_certified() {
         }
         let length = world.headers.len();
         world.headers[length - 1] = header.encode();
-        let error = trust.advance(&world.block()).unwrap_err();
+        let error = trust.advance(&world.block(), None).unwrap_err();
         assert!(matches!(&error, Error::Certificate(why) if why.contains("another validator set")), "{error}");
     }
 }
@@ -124,5 +124,5 @@ fn the_same_cities_with_other_keys_are_another_set() {
     let set = world.validators();
     let members = set.members().iter().enumerate().map(|(index, member)| Validator { city: member.city, key: public(index, 9) });
     let trust = Trust { validators: ValidatorSet::new(members.collect()).unwrap(), ..world.trust() };
-    assert!(matches!(trust.advance(&world.block()), Err(Error::Certificate(_))));
+    assert!(matches!(trust.advance(&world.block(), None), Err(Error::Certificate(_))));
 }

@@ -1,13 +1,18 @@
 //! Genesis, trust, answers and their verifier.
 use crate::bytes::{Bytes, Text};
 use crate::error::{to_py, MalformedInput};
+use crate::ledger::{parameter_dict, set_rows};
 use cityid_core::answer::{self, CertifiedHeader, Options};
-use cityid_core::block::Header;
+use cityid_core::block::{Header, ValidatorSet};
 use cityid_core::code::City;
-use cityid_core::genesis::{self, Parameters};
-use cityid_core::record::Status;
+use cityid_core::disclosure;
+use cityid_core::error::Error;
+use cityid_core::genesis;
+use cityid_core::map_key::Kind;
+use cityid_core::record::{Record, Status};
 use cityid_core::trust;
 use cityid_core::vote::CommitCertificate;
+use cityid_core::wire::Encoder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -58,11 +63,7 @@ impl Genesis {
 
     /// Limits and intervals by name (docs/protocol.md, P6).
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let parameters = PyDict::new(py);
-        for ((name, ..), value) in Parameters::NAMES.iter().zip(self.0.parameters.values()) {
-            parameters.set_item(name, value)?;
-        }
-        Ok(parameters)
+        parameter_dict(py, &self.0.parameters)
     }
 
     /// Name and public keys of a founding city; CodeError when it is none.
@@ -119,12 +120,15 @@ impl Trust {
         self.0.to_json()
     }
 
-    /// Trust at a later header that the same validators certified; CertificateInvalid otherwise. `log_path` has 32 bytes a hash.
-    fn advance(&self, py: Python<'_>, header: Bytes, log_path: Bytes, certificate: Bytes) -> PyResult<Trust> {
+    /// Trust at a later header that the same validators certified; CertificateInvalid otherwise. `log_path` has 32 bytes a hash,
+    /// `next_set` is the next validator set in its canonical bytes, where the header names another one (P75).
+    #[pyo3(signature = (header, log_path, certificate, next_set=None))]
+    fn advance(&self, py: Python<'_>, header: Bytes, log_path: Bytes, certificate: Bytes, next_set: Option<Bytes>) -> PyResult<Trust> {
         let log_path = digests(&log_path)?;
         py.detach(|| {
             let certificate = CommitCertificate::decode(&certificate)?;
-            self.0.advance(&CertifiedHeader::from_certificate(header.to_vec(), log_path, &certificate))
+            let next = next_set.map(|set| ValidatorSet::decode(&set)).transpose()?;
+            self.0.advance(&CertifiedHeader::from_certificate(header.to_vec(), log_path, &certificate), next.as_ref())
         })
         .map(Trust)
         .map_err(to_py)
@@ -158,7 +162,7 @@ impl Trust {
 
     #[getter]
     fn validators<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
-        self.0.validators.members().iter().map(|member| (member.city.as_str().to_owned(), PyBytes::new(py, &member.key))).collect()
+        set_rows(py, &self.0.validators)
     }
 
     /// The canonical bytes of its validator set, whose hash headers carry.
@@ -211,6 +215,25 @@ impl Answer {
     #[getter]
     fn time_ms(&self) -> PyResult<u64> {
         Ok(Header::decode(&self.0.block.header).map_err(to_py)?.time_ms)
+    }
+
+    /// (kind, record as JSON or None) of what it shows, in its order.
+    #[getter]
+    fn records(&self) -> PyResult<Vec<(&'static str, Option<String>)>> {
+        let shown = |(kind, record): &(Kind, Option<Vec<u8>>)| {
+            let record = record.as_ref().map(|record| Record::decode(record)).transpose()?;
+            Ok((kind.name(), record.map(|record| record.to_json().to_string())))
+        };
+        self.0.records.iter().map(shown).collect::<Result<_, Error>>().map_err(to_py)
+    }
+
+    /// The table proof of a sealed item, CBOR.
+    #[getter]
+    fn table<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let proof = self.0.table.as_ref()?;
+        let mut out = Encoder::with_capacity(1_024);
+        proof.encode(&mut out);
+        Some(PyBytes::new(py, &out.finish()))
     }
 }
 
@@ -345,4 +368,66 @@ pub fn verify(
         AnswerLike::Bytes(bytes) => py.detach(|| answer::verify_bytes(bytes, trust, &options)),
     };
     Ok(Verdict(verdict))
+}
+
+/// What a disclosure is worth under a trust.
+#[pyclass(frozen, module = "cityid")]
+pub struct Disclosed(disclosure::Disclosed);
+
+#[pymethods]
+impl Disclosed {
+    /// Whether every attribute is proven, of a subject that is registered.
+    #[getter]
+    fn proven(&self) -> bool {
+        self.0.is_proven()
+    }
+
+    /// (attribute, schema, value, result) each.
+    #[getter]
+    fn attributes(&self) -> Vec<(String, String, String, &'static str)> {
+        let row = |shown: &disclosure::Attribute| (shown.attribute.clone(), shown.schema.clone(), shown.value.clone());
+        self.0
+            .attributes
+            .iter()
+            .map(|(shown, finding)| (row(shown), finding.name()))
+            .map(|((attribute, schema, value), result)| (attribute, schema, value, result))
+            .collect()
+    }
+
+    /// The verdict on the answer.
+    #[getter]
+    fn verdict(&self) -> Verdict {
+        Verdict(self.0.verdict.clone())
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json().to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Disclosed proven={} {}>", self.0.is_proven(), self.0.verdict.verdict.name())
+    }
+}
+
+/// Checks disclosed attributes against the commitments in an answer, or in the one that travels with them.
+#[pyfunction]
+#[pyo3(signature = (disclosure, answer, trust, *, now=None, max_age=None, min_height=None))]
+pub fn verify_disclosure(
+    py: Python<'_>,
+    disclosure: Text,
+    answer: Option<AnswerLike<'_>>,
+    trust: &Trust,
+    now: Option<f64>,
+    max_age: Option<f64>,
+    min_height: Option<u64>,
+) -> PyResult<Disclosed> {
+    let options =
+        Options { now_ms: milliseconds(now, "a time")?, max_age_ms: milliseconds(max_age, "an age")?, min_height, ..Options::default() };
+    let trust = &trust.0;
+    let given = match &answer {
+        None => None,
+        Some(AnswerLike::Answer(answer)) => Some(answer.get().0.clone()),
+        Some(AnswerLike::Bytes(bytes)) => Some(answer::Answer::decode(bytes).map_err(to_py)?),
+    };
+    py.detach(|| disclosure::Disclosure::from_json(&disclosure.0)?.verify(given.as_ref(), trust, &options)).map(Disclosed).map_err(to_py)
 }

@@ -158,7 +158,7 @@ pub fn deciding_record<'py>(py: Python<'py>, answer: &Answer) -> PyResult<Option
     let code = match (&found.code, Subject::parse(&answer.0.subject, None).map_err(to_py)?) {
         (Some(code), _) => Code::parse(code, None).map_err(to_py)?,
         (None, Subject::Code(code)) => code,
-        (None, Subject::Alias(_)) => return Ok(None),
+        (None, Subject::Alias(_) | Subject::Named(_)) => return Ok(None),
     };
     Ok(Some((PyBytes::new(py, &history::key_of(&code)), PyBytes::new(py, &record.encode()))))
 }

@@ -4,18 +4,25 @@ use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::history::{check_keys, AuditPage};
 use crate::random_seed;
+use crate::tables::Tables;
 use cityid_core::audit::Page;
-use cityid_core::code::{City, Subject};
+use cityid_core::block::ValidatorSet;
+use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
+use cityid_core::genesis::Parameters;
 use cityid_core::hash::Hash;
+use cityid_core::ledger::operation::Range;
+use cityid_core::ledger::rules::Member;
 use cityid_core::ledger::stored::Receipt;
-use cityid_core::ledger::{self, published_answer, Published};
-use cityid_core::listing::{cursor, parse_cursor, Prefix, Request};
-use cityid_core::map_key::path_of;
+use cityid_core::ledger::{self, published_answer_with_tables, Published};
+use cityid_core::listing::{cursor, item_place, parse_cursor, Prefix, Request};
+use cityid_core::map_key::{path_of, MapKey};
+use cityid_core::record::{record_hash, Purpose, Record, Table};
+use cityid_core::table::TableProof;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// An executed block that is neither committed nor dropped.
 #[pyclass(frozen, module = "cityid._native")]
@@ -97,11 +104,21 @@ impl Commit {
     fn rejected(&self) -> usize {
         self.0.rejected
     }
+
+    #[getter]
+    fn tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        bytes_list(py, &self.0.tables)
+    }
+
+    #[getter]
+    fn configuration(&self) -> bool {
+        self.0.configuration
+    }
 }
 
-/// The ledger of one network.
+/// The ledger of one network, and the sealed tables that its answers may use.
 #[pyclass(frozen, module = "cityid")]
-pub struct Ledger(ledger::Ledger);
+pub struct Ledger(ledger::Ledger, RwLock<Option<Arc<cityid_tables::Tables>>>);
 
 fn reason(error: &Error) -> (String, String) {
     match error {
@@ -118,11 +135,51 @@ fn joined<'py>(py: Python<'py>, items: &[Hash]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &items.concat())
 }
 
+/// (city, consensus key) of a set, in its order.
+pub fn set_rows<'py>(py: Python<'py>, set: &ValidatorSet) -> Vec<(String, Bound<'py, PyBytes>)> {
+    set.members().iter().map(|member| (member.city.as_str().to_owned(), PyBytes::new(py, &member.key))).collect()
+}
+
+/// Parameters by name.
+pub fn parameter_dict<'py>(py: Python<'py>, parameters: &Parameters) -> PyResult<Bound<'py, PyDict>> {
+    let named = PyDict::new(py);
+    for ((name, ..), value) in Parameters::NAMES.iter().zip(parameters.values()) {
+        named.set_item(name, value)?;
+    }
+    Ok(named)
+}
+
+fn member_dict<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+    let record = &member.record;
+    let city = |city: &Option<City>| city.as_ref().map(|city| city.as_str().to_owned());
+    let entry = PyDict::new(py);
+    entry.set_item("city", member.city.as_str())?;
+    entry.set_item("name", record.name.as_deref())?;
+    entry.set_item("status", record.status.name())?;
+    entry.set_item("committee", member.committee)?;
+    for purpose in [Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls] {
+        entry.set_item(purpose.name(), member.key(purpose).map(|key| PyBytes::new(py, &key)))?;
+    }
+    let transaction = record.keys.iter().filter(|entry| entry.purpose == Purpose::Transaction);
+    entry.set_item("transaction", transaction.map(|entry| PyBytes::new(py, &entry.key)).collect::<Vec<_>>())?;
+    entry.set_item("certificate", record.certificate.as_ref().map(|certificate| PyBytes::new(py, certificate)))?;
+    entry.set_item("services", &record.services)?;
+    entry.set_item("administered_by", city(&record.administered_by))?;
+    entry.set_item("successor", city(&record.succession.as_ref().and_then(|succession| succession.successor)))?;
+    Ok(entry)
+}
+
+/// (city, consensus key) of a set in its canonical bytes.
+#[pyfunction]
+pub fn validator_set<'py>(py: Python<'py>, data: Bytes) -> PyResult<Vec<(String, Bound<'py, PyBytes>)>> {
+    Ok(set_rows(py, &ValidatorSet::decode(&data).map_err(to_py)?))
+}
+
 #[pymethods]
 impl Ledger {
     #[new]
     fn new(genesis: &Genesis) -> PyResult<Ledger> {
-        ledger::Ledger::new(genesis.0.clone(), random_seed()?).map(Ledger).map_err(to_py)
+        ledger::Ledger::new(genesis.0.clone(), random_seed()?).map(|ledger| Ledger(ledger, RwLock::default())).map_err(to_py)
     }
 
     #[getter]
@@ -153,6 +210,41 @@ impl Ledger {
     #[getter]
     fn records(&self) -> u64 {
         self.0.published().state.len()
+    }
+
+    // ---------------------------------------------------------------- governance
+
+    /// (city, consensus key) of who decides the next height, ascending.
+    #[getter]
+    fn validators<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
+        set_rows(py, &self.0.validators())
+    }
+
+    /// Limits and intervals of the committed state, by name (P6).
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        parameter_dict(py, &self.0.parameters())
+    }
+
+    /// Every member city, ascending, retired ones too.
+    fn cities<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let members = py.detach(|| self.0.cities()).map_err(to_py)?;
+        members.iter().map(|member| member_dict(py, member)).collect()
+    }
+
+    #[getter]
+    fn protocol(&self) -> u64 {
+        self.0.protocol()
+    }
+
+    /// (height, canonical bytes of the next set) of headers above a height that name another next set.
+    #[pyo3(signature = (from_height=0))]
+    fn set_changes<'py>(&self, py: Python<'py>, from_height: u64) -> Vec<(u64, Bound<'py, PyBytes>)> {
+        let changes = self.0.set_changes(from_height);
+        changes.iter().map(|(height, set)| (*height, PyBytes::new(py, &set.encode()))).collect()
+    }
+
+    fn validators_at<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Vec<(String, Bound<'py, PyBytes>)>> {
+        Ok(set_rows(py, &*self.0.validators_at(height).map_err(to_py)?))
     }
 
     // ---------------------------------------------------------------- transactions in
@@ -259,7 +351,13 @@ impl Ledger {
     // ---------------------------------------------------------------- reading
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot(self.0.published())
+        let tables = self.1.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Snapshot(self.0.published(), Beside { tables, genesis: self.0.genesis().hash() })
+    }
+
+    /// From now on answers prove items of sealed ranges from these tables.
+    fn use_tables(&self, tables: &Tables) {
+        *self.1.write().unwrap_or_else(PoisonError::into_inner) = Some(tables.0.clone());
     }
 
     fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
@@ -272,6 +370,16 @@ impl Ledger {
 
     fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
         self.snapshot().answer(py, code)
+    }
+
+    /// (city, class, base, size, digest of the table file) of every sealed range.
+    fn sealed_tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for (range, digest) in py.detach(|| self.0.sealed_tables()).map_err(to_py)? {
+            let base = u64::from(range.base.get());
+            rows.append((range.city.as_str(), range.class.as_str(), base, range.size, PyBytes::new(py, &digest)))?;
+        }
+        Ok(rows)
     }
 
     /// (height, JSON receipt) of a transaction within the replay window.
@@ -355,7 +463,42 @@ impl Ledger {
 
 /// One committed block to read from, whatever is committed meanwhile.
 #[pyclass(frozen, module = "cityid._native")]
-pub struct Snapshot(Arc<Published>);
+pub struct Snapshot(pub Arc<Published>, pub Beside);
+
+/// The most versions of a table that are looked through for one item.
+const MAX_TABLE_VERSIONS: usize = 10_000;
+
+/// What stands beside a block for those who read from it.
+pub struct Beside {
+    tables: Option<Arc<cityid_tables::Tables>>,
+    /// The genesis hash.
+    pub genesis: Hash,
+}
+
+impl Beside {
+    /// What the sealed table holds at an index, if it is at hand.
+    fn lookup(&self, table: &Table, index: u32) -> Option<TableProof> {
+        self.tables.as_ref()?.lookup(table, index)
+    }
+
+    /// The version of an item with this hash, from the table with a digest or those before it, as far as they are at hand. A
+    /// file that is damaged is not at hand; [`Tables::damaged`](cityid_tables::Tables::damaged) names it.
+    fn sealed_version(&self, digest: Hash, serial: Serial, hash: &Hash) -> Option<Vec<u8>> {
+        let tables = self.tables.as_ref()?;
+        let mut next = Some(digest);
+        for _ in 0..MAX_TABLE_VERSIONS {
+            let file = tables.get(&next?)?;
+            let head = file.index().head();
+            let found = head.index(serial).ok().and_then(|index| file.record(index).ok().flatten());
+            match found {
+                Some(record) if record_hash(&record) == *hash => return Some(record),
+                // Older tables hold older versions, or nothing.
+                _ => next = head.previous,
+            }
+        }
+        None
+    }
+}
 
 #[pymethods]
 impl Snapshot {
@@ -364,21 +507,47 @@ impl Snapshot {
         self.0.height
     }
 
+    /// The record of a range as JSON, or None.
+    fn range(&self, city: &str, cls: &str, base: u32, size: u64) -> PyResult<Option<String>> {
+        let range =
+            Range::new(City::parse(city).map_err(to_py)?, Class::parse(cls).map_err(to_py)?, Serial::new(base).map_err(to_py)?, size)
+                .map_err(to_py)?;
+        let Some(bytes) = self.0.state.get(&range.key().path()) else { return Ok(None) };
+        Ok(Some(Record::decode(&bytes).map_err(to_py)?.to_json().to_string()))
+    }
+
     /// What is known of a code, as JSON, without proof.
     fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
-        py.detach(|| self.0.resolve(&subject)).map(|value| value.to_string()).map_err(to_py)
+        py.detach(|| self.0.resolve_with_tables(&subject, &|table, index| self.1.lookup(table, index)))
+            .map(|value| value.to_string())
+            .map_err(to_py)
     }
 
     /// The same for many codes; a row that is no code has the verdict "INVALID" and an "error".
     fn resolve_many(&self, py: Python<'_>, codes: Vec<Text>) -> Vec<String> {
         py.detach(|| {
-            let row = |Text(code): &Text| match Subject::parse(code, None).and_then(|subject| self.0.resolve(&subject)) {
+            let tables = |table: &Table, index: u32| self.1.lookup(table, index);
+            let resolve = |subject: Subject| self.0.resolve_with_tables(&subject, &tables);
+            let row = |Text(code): &Text| match Subject::parse(code, None).and_then(resolve) {
                 Ok(value) => value.to_string(),
                 Err(error) => serde_json::json!({"subject": code, "verdict": "INVALID", "error": error.to_string()}).to_string(),
             };
             codes.iter().map(row).collect()
         })
+    }
+
+    /// The version of an item with this hash, from the tables of its range that are at hand.
+    fn sealed_version<'py>(&self, py: Python<'py>, key: Bytes, hash: Bytes) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let hash = hash.fixed("a hash")?;
+        let Some((city, class, serial)) = item_place(&key) else { return Ok(None) };
+        let found = py.detach(|| {
+            [MapKey::Thousand(city, class, serial), MapKey::Million(city, class, serial)].iter().find_map(|range| {
+                let record = Record::decode(&self.0.state.get(&range.path())?).ok()?;
+                self.1.sealed_version(record.table?.digest, serial, &hash)
+            })
+        });
+        Ok(found.map(|record| PyBytes::new(py, &record)))
     }
 
     /// The encoded record under a map key.
@@ -405,6 +574,16 @@ impl Snapshot {
     /// The answer about a code, with its proof.
     fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
-        py.detach(|| published_answer(&self.0, &subject)).map(Answer).map_err(to_py)
+        let tables = |table: &Table, index: u32| self.1.lookup(table, index);
+        py.detach(|| published_answer_with_tables(&self.0, &subject, &tables)).map(Answer).map_err(to_py)
+    }
+    /// A proposal as JSON, its change spelled out, without proof.
+    fn proposal(&self, number: u64) -> PyResult<Option<String>> {
+        Ok(self.0.proposal(number).map_err(to_py)?.map(|value| value.to_string()))
+    }
+
+    /// What the network has decided about itself, as JSON, without proof.
+    fn configuration(&self) -> PyResult<String> {
+        Ok(self.0.configuration().map_err(to_py)?.to_string())
     }
 }

@@ -10,6 +10,7 @@ pub mod error;
 mod history;
 mod ledger;
 mod proofs;
+mod tables;
 mod transaction;
 
 /// 32 bytes from the operating system, for hash tables and batch verification; never for keys.
@@ -24,7 +25,7 @@ fn random_seed() -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::answer::{verify, Answer, Genesis, Trust, Verdict};
+    use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]
@@ -34,12 +35,14 @@ mod _native {
     #[pymodule_export]
     use super::history::{deciding_record, encode_audit_block, find_version, is_under, parse_prefix, AuditPage, Auditor, History, Told};
     #[pymodule_export]
-    use super::ledger::{Candidate, Commit, Ledger, Snapshot};
+    use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
     #[pymodule_export]
     use super::proofs::{
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
+    #[pymodule_export]
+    use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
         build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,

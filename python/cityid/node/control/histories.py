@@ -95,7 +95,7 @@ def routes(face: NodeFace) -> APIRouter:
     @router.get(
         "/v1/audit/records",
         summary="Records for an audit",
-        description="A page of proven records (P76): under a prefix, or of up to 64 keys in hexadecimal, each with its "
+        description="A page of proven records (P77): under a prefix, or of up to 64 keys in hexadecimal, each with its "
         f"versions down to the first that is not above the height `from`. The header `{NEXT}` is the next page's "
         "`after`.",
     )
@@ -128,7 +128,7 @@ def routes(face: NodeFace) -> APIRouter:
     @router.get(
         "/v1/audit/blocks",
         summary="Whole blocks for an audit",
-        description="A CBOR sequence of blocks (P77) from one height on, as many as fit; the last may be below `to`.",
+        description="A CBOR sequence of blocks (P78) from one height on, as many as fit; the last may be below `to`.",
     )
     async def blocks(first: FromHeight, to: Height) -> Response:
         data = await _in_thread(lambda: face.histories.blocks(first, to))
@@ -142,6 +142,10 @@ def routes(face: NodeFace) -> APIRouter:
     async def log(size1: Height, size2: Height) -> Response:
         peaks, consistency = face.histories.log_proof(size1, size2)
         return JSONResponse({"peaks": peaks.hex(), "consistency": consistency.hex()}, headers=_fresh())
+
+    @router.get("/v1/audit/trust", summary="Every set that decided, and what moves a trust file from one to the next")
+    async def trust() -> Response:
+        return JSONResponse(await _in_thread(face.histories.trust_path), headers=_fresh())
 
     @router.get("/v1/audit/height", summary="The last height that was decided at a height or date, or before")
     async def height(at: str) -> Response:

@@ -1,16 +1,17 @@
 //! Executing transactions in block order (P19, P20, P29): one receipt each, whatever happens.
 use super::operation::{Action, Holder, Operation};
 use super::overlay::{Change, Entry, Overlay};
+use super::rates::{Charges, OWN_RATE};
 use super::transaction::Transaction;
 use super::{adopt, governance, items, keys, organisations, profiles, ranges, recovery, sealed, status, transfers};
-use crate::code::City;
+use crate::code::{City, Code};
 use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::Hash;
 use crate::index::Snapshot;
 use crate::map_key::MapKey;
 use crate::profile::{attribute_fault, name_fault, service_fault};
-use crate::record::{Purpose, Status};
+use crate::record::{Purpose, Record, Status};
 use crate::wire::Encoder;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub fn execute<'t>(
     is_known: impl Fn(&Hash) -> bool,
 ) -> Executed {
     let mut overlay = Overlay::new(base, height);
+    let mut charges = Charges::default();
     let mut seen = HashSet::new();
     let mut executed = Executed { ids: Vec::new(), receipts: Vec::new(), changes: Vec::new(), committed: 0, rejected: 0 };
     for transaction in transactions {
@@ -58,8 +60,10 @@ pub fn execute<'t>(
             executed.receipts.push(duplicate_receipt(id));
             continue;
         }
-        let mut context = Context { overlay: &mut overlay, parameters, signers: &transaction.body.signers };
-        match context.run_all(&transaction.body.operations) {
+        let body = &transaction.body;
+        let mut context =
+            Context { overlay: &mut overlay, charges: &mut charges, parameters, genesis: &body.genesis, signers: &body.signers };
+        match context.run_all(&body.operations) {
             Ok(outputs) => {
                 overlay.keep();
                 executed.committed += 1;
@@ -110,8 +114,12 @@ fn duplicate_receipt(id: &Hash) -> Vec<u8> {
 pub struct Context<'o, 's, 't> {
     /// The state of this moment.
     pub overlay: &'o mut Overlay<'s>,
+    /// What the subjects of this block did so far.
+    pub charges: &'o mut Charges,
     /// Limits.
     pub parameters: &'o Parameters,
+    /// The network, as every transaction that is executed names it (P18).
+    pub genesis: &'t Hash,
     /// Who signed the transaction.
     pub signers: &'t [[u8; 32]],
 }
@@ -121,6 +129,7 @@ impl Context<'_, '_, '_> {
         let mut outputs = Vec::with_capacity(operations.len());
         for (index, operation) in operations.iter().enumerate() {
             self.overlay.set_ground(operation.reason, operation.basis);
+            self.charges.begin(operation.items());
             outputs.push(self.run(&operation.action).map_err(|error| (error, index))?);
         }
         Ok(outputs)
@@ -180,12 +189,16 @@ impl Context<'_, '_, '_> {
         }
     }
 
-    /// Whether a transaction key of the subject signed (P29). Not whether the subject may act now: see [`Context::authorise`].
+    /// Whether the subject signed (P29). Not whether it may act now: see [`Context::authorise`].
     pub fn is_signed_by(&mut self, subject: &Holder) -> Result<bool, Error> {
-        let height = self.overlay.height();
-        let Some(entry) = self.subject(subject)? else { return Ok(false) };
-        let signed = entry.record.keys_for(Purpose::Transaction, height).any(|key| self.signers.binary_search(key).is_ok());
-        Ok(signed)
+        Ok(self.subject(subject)?.is_some_and(|entry| self.is_signed_by_keys_of(&entry.record)))
+    }
+
+    /// Whether as many transaction keys of a record signed as its threshold says (P29).
+    pub fn is_signed_by_keys_of(&self, record: &Record) -> bool {
+        let keys = record.keys_for(Purpose::Transaction, self.overlay.height());
+        let signed = keys.filter(|key| self.signers.binary_search(key).is_ok()).count() as u64;
+        signed >= record.threshold.unwrap_or(1)
     }
 
     /// The worst status of the subject and of what it is part of (P13).
@@ -205,10 +218,41 @@ impl Context<'_, '_, '_> {
         if !self.is_signed_by(subject)? {
             return Err(Error::rule(
                 "not_authorised",
-                format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
+                format!("too few transaction keys of {} signed; sign with as many of its present keys as must", subject.code()),
             ));
         }
-        self.check_active(subject)
+        self.charge(subject)?;
+        self.check_holder_active(subject)
+    }
+
+    /// Charges a subject that signed for the running operation (P72).
+    pub fn charge(&mut self, subject: &Holder) -> Result<(), Error> {
+        let used = self.charges.charge(subject);
+        let rate = match subject.org {
+            Some(_) => {
+                let own = self.subject(subject)?.and_then(|entry| entry.record.rate).unwrap_or(u64::MAX);
+                own.min(self.parameters.organisation_rate)
+            }
+            None => self.parameters.city_rate,
+        };
+        if used > rate {
+            return Err(Error::rule(
+                "rate_exceeded",
+                format!(
+                    "{} may do {rate} operations in a block, items counted singly, and this would make {used}; send it again later",
+                    subject.code()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Charges an item that acts by its own keys, or the objection of a subject to its recovery (P72).
+    pub fn charge_own(&mut self, subject: &Code) -> Result<(), Error> {
+        if self.charges.charge_own(subject) > OWN_RATE {
+            return Err(Error::rule("rate_exceeded", format!("{subject} did so {OWN_RATE} times in this block; send it again later")));
+        }
+        Ok(())
     }
 
     /// Demands the authority to act as a holder (P29): an organisation's own, or for what a city holds and admits itself that of
@@ -219,10 +263,11 @@ impl Context<'_, '_, '_> {
         }
         let administration = self.administration(holder.city)?;
         self.authorise(&administration)?;
-        self.check_active(holder)
+        self.check_holder_active(holder)
     }
 
-    fn check_active(&mut self, subject: &Holder) -> Result<(), Error> {
+    /// Demands that a holder may act now.
+    pub fn check_holder_active(&mut self, subject: &Holder) -> Result<(), Error> {
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
             status => {

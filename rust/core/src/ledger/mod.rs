@@ -6,6 +6,7 @@
 //! executing a block and answering do not wait for each other. The chain's lock is held to read its end and to commit, never while
 //! executing. Order of locks: the pool's before the chain's; the published block's last.
 mod adopt;
+mod chain;
 pub mod execute;
 mod governance;
 mod items;
@@ -16,13 +17,18 @@ pub mod overlay;
 pub mod pool;
 mod profiles;
 mod ranges;
+mod rates;
 mod recovery;
+pub mod rules;
 mod sealed;
+mod seals;
 mod status;
 pub mod stored;
+mod subject;
 pub mod transaction;
 mod transfers;
 mod verify;
+mod waiting;
 
 pub use verify::{Admission, MAX_SEQUENCE};
 
@@ -39,14 +45,21 @@ use crate::map_key::path_of;
 use crate::signature::Verifier;
 use crate::vote::CommitCertificate;
 use crate::wire::Decoder;
+use chain::Chain;
 use execute::{execute, Executed};
+use operation::Range;
 use overlay::{last_versions, Change};
 use pool::{Batch, Pool, Verified};
-use std::collections::{HashMap, HashSet, VecDeque};
+use rules::{matters, Rules, Written};
+use seals::Seals;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use stored::{decode_changes, decode_receipts, encode_changes, encode_receipts};
 use transaction::{batch_digest, check_time, decode_batch, Transaction};
+
+/// The greatest value of the parameter `max_block_batches`.
+const MOST_BLOCK_BATCHES: u64 = 4_096;
 
 /// What one committed height leaves for the store.
 #[derive(Debug)]
@@ -63,6 +76,10 @@ pub struct Commit {
     pub committed: usize,
     /// How many were refused by the rule.
     pub rejected: usize,
+    /// Digests of the tables that it sealed.
+    pub tables: Vec<Hash>,
+    /// Whether a city, its keys, the committee, a parameter or the schedule of protocols changed.
+    pub configuration: bool,
 }
 
 /// An executed block that is neither committed nor dropped.
@@ -77,6 +94,9 @@ pub struct Candidate {
     pub digests: Vec<Hash>,
     executed: Executed,
     state: index::Candidate,
+    /// What holds after it.
+    rules: Arc<Rules>,
+    configuration: bool,
 }
 
 impl Candidate {
@@ -96,22 +116,10 @@ pub struct Published {
     pub height: u64,
     /// Time of the block, milliseconds since 1970 (UTC).
     pub time_ms: u64,
-}
-
-/// Ids and receipts of one height within the replay window.
-struct Recent {
-    height: u64,
-    ids: Vec<Hash>,
-    receipts: Vec<Vec<u8>>,
-}
-
-/// The committed chain.
-struct Chain {
-    header: Header,
-    header_bytes: Vec<u8>,
-    log: Log,
-    recent: VecDeque<Recent>,
-    included: HashMap<Hash, (u64, u32)>,
+    /// Who decided the block; of height 0 who decides the first.
+    pub validators: Arc<ValidatorSet>,
+    /// What holds for the next height.
+    pub rules: Arc<Rules>,
 }
 
 /// What execution needs of the chain, taken at once so that no lock is held meanwhile.
@@ -121,6 +129,7 @@ struct Parent {
     time_ms: u64,
     hash: Hash,
     log: Frontier,
+    rules: Arc<Rules>,
     /// Those of the block's ids that were included within the window before it.
     included: HashSet<Hash>,
 }
@@ -144,7 +153,6 @@ pub struct Counters {
 pub struct Ledger {
     genesis: Genesis,
     genesis_hash: Hash,
-    validators: ValidatorSet,
     state: StateMap,
     chain: RwLock<Chain>,
     pool: Mutex<Pool>,
@@ -166,15 +174,18 @@ impl Ledger {
     /// The ledger at height 0. `seed` is random, once per process; it guards hash tables and batch verification and reaches no output.
     pub fn new(genesis: Genesis, seed: [u8; 32]) -> Result<Ledger, Error> {
         let genesis_hash = genesis.hash();
-        let validators = genesis.validators()?;
         let state = StateMap::new(u64::from_le_bytes(std::array::from_fn(|index| seed[index])));
         let directory = Directory::default();
         let first = genesis.records();
         directory.note(first.iter().map(|(key, _)| &key[..]));
         let records = first.into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
         let snapshot = state.commit(state.candidate(records)?)?;
+        let cities: BTreeSet<City> = genesis.cities.iter().map(|founding| founding.city).collect();
+        let rules = Arc::new(Rules::read(0, Arc::new(cities), |key| snapshot.get(&path_of(key)))?);
+        let validators = rules.validators.clone();
         let empty = log::root(&[]);
         let header = Header {
+            version: rules.version_at(0),
             genesis: genesis_hash,
             height: 0,
             time_ms: genesis.time_ms,
@@ -183,20 +194,18 @@ impl Ledger {
             transactions_root: empty,
             receipts_root: empty,
             state_root: snapshot.root(),
-            validators: validators.hash(),
-            next_validators: validators.hash(),
+            validators: rules.validators_hash,
+            next_validators: rules.validators_hash,
             proposer: validators.members()[0].city,
         };
         let header_bytes = header.encode();
-        let mut log = Log::new();
-        log.append(log::leaf_hash(&header_bytes));
-        let published = Published { state: snapshot, certified: None, height: 0, time_ms: header.time_ms };
+        let time_ms = header.time_ms;
+        let published = Published { state: snapshot, certified: None, height: 0, time_ms, validators: validators.clone(), rules };
         Ok(Ledger {
             genesis,
             genesis_hash,
-            validators,
             state,
-            chain: RwLock::new(Chain { header, header_bytes, log, recent: VecDeque::new(), included: HashMap::new() }),
+            chain: RwLock::new(Chain::new(header, header_bytes, validators)),
             pool: Mutex::new(Pool::default()),
             verifier: Mutex::new(Verifier::default()),
             seed,
@@ -210,16 +219,6 @@ impl Ledger {
     /// The genesis.
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
-    }
-
-    /// Limits and intervals.
-    pub fn parameters(&self) -> &Parameters {
-        &self.genesis.parameters
-    }
-
-    /// Who votes.
-    pub fn validators(&self) -> &ValidatorSet {
-        &self.validators
     }
 
     /// The last committed block, for answers.
@@ -260,30 +259,38 @@ impl Ledger {
 
     // ------------------------------------------------------------------ blocks
 
-    /// Executes a block on the committed state.
+    /// Executes a block on the committed state, within the limits that this state sets (P71).
     ///
-    /// Errors: `Rule` with reason `invalid_block` when the header could never be valid (P34), `missing_batch` when a batch is not in the pool.
+    /// Errors: `Rule` with reason `invalid_block` when the header could never be valid (P34), `missing_batch` when a batch is not in
+    /// the pool, `unknown_protocol` when this software does not know the rules of the height (P67).
     pub fn execute(&self, height: u64, time_ms: u64, proposer: City, digests: &[Hash]) -> Result<Candidate, Error> {
         let batches = self.block_batches(digests)?;
         let parent = self.parent_of(&batches);
         if height != parent.height + 1 {
             return Err(invalid(format!("height {height} does not follow {}", parent.height)));
         }
+        let version = parent.rules.known_version_at(height)?;
         if time_ms <= parent.time_ms || time_ms > i64::MAX as u64 {
             return Err(invalid(format!("time {time_ms} is not after the parent's {}, or beyond 2^63 - 1", parent.time_ms)));
         }
-        if !self.validators.members().iter().any(|member| member.city == proposer) {
+        if !parent.rules.validators.members().iter().any(|member| member.city == proposer) {
             return Err(invalid(format!("proposer {proposer} is no validator")));
         }
-        let parameters = self.parameters();
+        let parameters = &parent.rules.parameters;
+        check_batches(&batches, parameters)?;
         let transactions = || batches.iter().flat_map(|batch| &batch.transactions);
         for transaction in transactions() {
             check_time(transaction.body.valid_until, height, parameters.window).map_err(|error| invalid(error.to_string()))?;
         }
         let executed = execute(&parent.state, height, parameters, transactions(), |id| parent.included.contains(id));
         let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
+        let written = executed.changes.iter().filter(|change| matters(&change.key)).map(|change| (&change.key[..], &change.record[..]));
+        let written: Written<'_> = written.collect();
+        let rules = parent.rules.after(height, &written, &parent.state)?;
+        let configuration = rules.differ(&parent.rules, &written);
         let leaves = |items: &mut dyn Iterator<Item = &[u8]>| items.map(log::leaf_hash).collect::<Vec<_>>();
         let header = Header {
+            version,
             genesis: self.genesis_hash,
             height,
             time_ms,
@@ -292,22 +299,24 @@ impl Ledger {
             transactions_root: log::root(&leaves(&mut executed.ids.iter().map(|id| &id[..]))),
             receipts_root: log::root(&leaves(&mut executed.receipts.iter().map(Vec::as_slice))),
             state_root: state.root(),
-            validators: self.validators.hash(),
-            next_validators: self.validators.hash(),
+            validators: parent.rules.validators_hash,
+            next_validators: rules.validators_hash, // P69
             proposer,
         };
         let header_bytes = header.encode();
         let value = parent.log.root_after(&log::leaf_hash(&header_bytes));
-        Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state })
+        Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state, rules, configuration })
     }
 
     /// The end of the chain as a block with these batches sees it; everything that is read is of one height.
     fn parent_of(&self, batches: &[Arc<Batch>]) -> Parent {
         let chain = self.chain();
+        // Published under the chain's lock, so it is of the same height.
+        let published = self.published();
         let ids = batches.iter().flat_map(|batch| &batch.transactions).map(|transaction| transaction.id);
         Parent {
-            // Published under the chain's lock, so it is of the same height.
-            state: self.published().state.clone(),
+            state: published.state.clone(),
+            rules: published.rules.clone(),
             height: chain.header.height,
             time_ms: chain.header.time_ms,
             hash: header_hash(&chain.header_bytes),
@@ -317,12 +326,10 @@ impl Ledger {
     }
 
     fn block_batches(&self, digests: &[Hash]) -> Result<Vec<Arc<Batch>>, Error> {
-        let parameters = self.parameters();
-        if digests.len() as u64 > parameters.max_block_batches {
-            return Err(invalid(format!("{} batches, the limit is {}", digests.len(), parameters.max_block_batches)));
+        if digests.len() as u64 > MOST_BLOCK_BATCHES {
+            return Err(invalid(format!("{} batches, more than any network allows: {MOST_BLOCK_BATCHES}", digests.len())));
         }
         let mut seen = HashSet::new();
-        let mut bytes = 0;
         let mut batches = Vec::with_capacity(digests.len());
         let pool = lock(&self.pool);
         for digest in digests {
@@ -332,21 +339,21 @@ impl Ledger {
             let batch = pool
                 .batch(digest)
                 .ok_or_else(|| Error::rule("missing_batch", "a batch of the block is not in the pool; fetch it and try again"))?;
-            bytes += batch.body.len() as u64;
             batches.push(batch);
-        }
-        if bytes > parameters.max_block_bytes {
-            return Err(invalid(format!("{bytes} bytes of batches, the limit is {}", parameters.max_block_bytes)));
         }
         Ok(batches)
     }
 
     /// Executes what a proposed header claims and compares every field (P34).
     pub fn validate(&self, header_bytes: &[u8], digests: &[Hash]) -> Result<Candidate, Error> {
+        let published = self.published();
+        // Before the header is read: one of a newer version cannot be.
+        published.rules.known_version_at(published.height + 1)?;
         let header = Header::decode(header_bytes)?;
         let candidate = self.execute(header.height, header.time_ms, header.proposer, digests)?;
         let ours = &candidate.header;
         let fields = [
+            ("protocol version", ours.version == header.version),
             ("genesis hash", ours.genesis == header.genesis),
             ("parent", ours.parent == header.parent),
             ("batches root", ours.batches_root == header.batches_root),
@@ -364,30 +371,38 @@ impl Ledger {
 
     /// Makes a candidate the committed block, with the certificate that decided it.
     ///
-    /// The caller has verified the certificate's signatures; that it is for this height and value, and counts a quorum of this
-    /// network's validators, is checked here, because answers carry it.
+    /// The caller has verified the certificate's signatures under [`Ledger::validators`]; that it is for this height and value, and
+    /// counts a quorum of the set that decides this height, is checked here, because answers carry it.
     pub fn commit(&self, candidate: Candidate, certificate: &[u8]) -> Result<Commit, Error> {
         let certificate = CommitCertificate::decode(certificate)?;
-        self.check_certificate(&certificate, candidate.header.height, &candidate.value)?;
+        let height = candidate.header.height;
+        check_decided(&certificate, height, &candidate.value)?;
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
-        if candidate.header.height != chain.header.height + 1 {
-            return Err(invalid(format!("height {} does not follow {}", candidate.header.height, chain.header.height)));
+        if height != chain.header.height + 1 {
+            return Err(invalid(format!("height {height} does not follow {}", chain.header.height)));
         }
-        let snapshot = self.state.commit(candidate.state)?;
+        let before = self.published().rules.clone();
+        check_quorum(&certificate, &before.validators)?;
         let executed = candidate.executed;
+        let changes = executed.changes.iter().map(|change| (&change.key[..], &change.record[..]));
+        let (seals, tables) = Seals::read(changes, height)?;
+        let snapshot = self.state.commit(candidate.state)?;
+        chain.seals.take(seals);
         let commit = Commit {
-            height: candidate.header.height,
+            height,
             changes: encode_changes(&executed.changes),
             receipts: encode_receipts(&executed.receipts),
             transactions: executed.ids.len(),
             committed: executed.committed,
             rejected: executed.rejected,
+            tables,
+            configuration: candidate.configuration,
         };
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
-        chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, self.parameters().window);
+        chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, &before, &candidate.rules);
         self.directory.note(executed.changes.iter().map(|change| &change.key[..]));
-        self.publish(&chain, snapshot, &certificate)?;
+        self.publish(&chain, snapshot, &certificate, before.validators.clone(), candidate.rules)?;
         // The pool's lock is never taken under the chain's: admission takes them the other way round.
         drop(chain);
         let mut pool = lock(&self.pool);
@@ -397,27 +412,18 @@ impl Ledger {
         Ok(commit)
     }
 
-    /// P36, but for the signatures.
-    fn check_certificate(&self, certificate: &CommitCertificate, height: u64, value: &Hash) -> Result<(), Error> {
-        if certificate.height != height || certificate.value != *value {
-            return Err(Error::Certificate(format!("the certificate is for another block than the one of height {height}")));
-        }
-        let (total, quorum) = (self.validators.len(), self.validators.quorum());
-        if usize::from(certificate.validators) != total || certificate.signatures.len() < quorum {
-            return Err(Error::Certificate(format!(
-                "the certificate of height {height} has {} signatures of {} validators, {quorum} of {total} are needed",
-                certificate.signatures.len(),
-                certificate.validators
-            )));
-        }
-        Ok(())
-    }
-
-    fn publish(&self, chain: &Chain, state: Arc<Snapshot>, certificate: &CommitCertificate) -> Result<(), Error> {
+    fn publish(
+        &self,
+        chain: &Chain,
+        state: Arc<Snapshot>,
+        certificate: &CommitCertificate,
+        validators: Arc<ValidatorSet>,
+        rules: Arc<Rules>,
+    ) -> Result<(), Error> {
         let height = chain.header.height;
         let log_path = chain.log.inclusion(height, height + 1)?;
         let certified = CertifiedHeader::from_certificate(chain.header_bytes.clone(), log_path, certificate);
-        let published = Published { state, certified: Some(certified), height, time_ms: chain.header.time_ms };
+        let published = Published { state, certified: Some(certified), height, time_ms: chain.header.time_ms, validators, rules };
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
         Ok(())
     }
@@ -425,55 +431,75 @@ impl Ledger {
     /// Restart: takes consecutive heights from the store without executing them, and compares the last header's state root and
     /// the certified log root. When anything does not fit, the ledger stays as it was.
     ///
-    /// `changes` and `receipts` are what [`Ledger::commit`] gave for each height, `certificate` is the last height's.
+    /// `changes` and `receipts` are what [`Ledger::commit`] gave for each height, `certificate` is the last height's. Which set decides
+    /// a height and which parameters held follows from the records of the heights before, and every header must say the same.
     pub fn replay(&self, headers: &[&[u8]], changes: &[&[u8]], receipts: &[&[u8]], certificate: &[u8]) -> Result<(), Error> {
         if headers.is_empty() || headers.len() != changes.len() || headers.len() != receipts.len() {
             return Err(Error::malformed("a replay needs a header, changes and receipts for every height"));
         }
         let certificate = CommitCertificate::decode(certificate)?;
-        let mut last: HashMap<&[u8], &[u8]> = HashMap::new();
-        for encoded in changes {
-            decode_changes(encoded, |key, record| {
-                last.insert(key, record);
-            })?;
-        }
-        let updates = last.into_iter().map(|(key, record)| (path_of(key), Some(record.into()))).collect();
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state.candidate(updates)?;
+        let base = self.published();
+        let mut last: HashMap<&[u8], &[u8]> = HashMap::new();
+        let mut written = Written::new();
         let mut heights = Vec::with_capacity(headers.len());
         let mut parent = (chain.header.height, header_hash(&chain.header_bytes));
         let mut log = chain.log.frontier();
-        for (bytes, receipts) in headers.iter().zip(receipts) {
+        let mut rules = base.rules.clone();
+        for ((bytes, changes), receipts) in headers.iter().zip(changes).zip(receipts) {
             let header = Header::decode(bytes)?;
-            if header.genesis != self.genesis_hash || header.height != parent.0 + 1 || header.parent != parent.1 {
+            let mut is_configured = false;
+            decode_changes(changes, |key, record| {
+                last.insert(key, record);
+                if matters(key) {
+                    is_configured = true;
+                    written.insert(key, record);
+                }
+            })?;
+            let after = if is_configured { rules.after(header.height, &written, &base.state)? } else { rules.clone() };
+            let follows = header.genesis == self.genesis_hash
+                && (header.height, header.parent) == (parent.0 + 1, parent.1)
+                && header.version == rules.version_at(header.height)
+                && header.validators == rules.validators_hash
+                && header.next_validators == after.validators_hash;
+            if !follows {
                 return Err(invalid(format!(
-                    "stored height {} does not follow {}; the store is damaged, restore it or sync again",
+                    "stored height {} does not follow {}, or not under the cities that the records before it name; the store is damaged, \
+                     restore it or sync again",
                     header.height, parent.0
                 )));
             }
             parent = (header.height, header_hash(bytes));
             log.append(log::leaf_hash(bytes));
-            heights.push((header, decode_receipts(receipts)?));
+            let (ids, receipts) = decode_receipts(receipts)?;
+            let before = std::mem::replace(&mut rules, after.clone());
+            heights.push((header, ids, receipts, before, after));
         }
-        let end = &heights[heights.len() - 1].0;
-        self.check_certificate(&certificate, end.height, &log.root())?;
+        let updates = last.iter().map(|(key, record)| (path_of(key), Some((*record).into()))).collect();
+        let state = self.state.candidate(updates)?;
+        let (end, .., decided_under, _) = &heights[heights.len() - 1];
+        check_decided(&certificate, end.height, &log.root())?;
+        check_quorum(&certificate, &decided_under.validators)?;
+        let validators = decided_under.validators.clone();
         if end.state_root != state.root() {
             return Err(invalid(format!(
                 "the stored records do not give the state root of height {}; the store is damaged, restore it or sync again",
                 end.height
             )));
         }
+        let (seals, _) = Seals::read(last.iter().map(|(key, record)| (*key, *record)), end.height)?;
         // Everything is checked: from here on the ledger moves, all of it.
         for encoded in changes {
             let mut keys: Vec<&[u8]> = Vec::new();
             decode_changes(encoded, |key, _| keys.push(key))?;
             self.directory.note(keys);
         }
+        chain.seals.take(seals);
         let snapshot = self.state.commit(state)?;
-        for ((header, (ids, receipts)), bytes) in heights.into_iter().zip(headers) {
-            chain.append(header, bytes.to_vec(), ids, receipts, self.parameters().window);
+        for ((header, ids, receipts, before, after), bytes) in heights.into_iter().zip(headers) {
+            chain.append(header, bytes.to_vec(), ids, receipts, &before, &after);
         }
-        self.publish(&chain, snapshot, &certificate)
+        self.publish(&chain, snapshot, &certificate, validators, rules)
     }
 
     // ------------------------------------------------------------------ reading
@@ -497,6 +523,11 @@ impl Ledger {
     /// The complete subtrees of the log of the first `size` headers.
     pub fn log_peaks(&self, size: u64) -> Result<Vec<Hash>, Error> {
         Ok(self.chain().log.frontier_at(size)?.peaks().to_vec())
+    }
+
+    /// Every sealed range of the committed state, with the digest of its table.
+    pub fn sealed_tables(&self) -> Result<Vec<(Range, Hash)>, Error> {
+        self.chain().seals.list()
     }
 
     /// Height and receipt of a transaction within the replay window.
@@ -523,8 +554,17 @@ impl Ledger {
 
 /// The answer about a subject from one published block; none at height 0.
 pub fn published_answer(published: &Published, subject: &Subject) -> Result<answer::Answer, Error> {
+    published_answer_with_tables(published, subject, &|_, _| None)
+}
+
+/// The same, with the sealed tables at hand.
+pub fn published_answer_with_tables(
+    published: &Published,
+    subject: &Subject,
+    tables: answer::TableLookup<'_>,
+) -> Result<answer::Answer, Error> {
     match &published.certified {
-        Some(certified) => answer::build(subject, &*published.state, certified),
+        Some(certified) => answer::build_with_tables(subject, &*published.state, certified, tables),
         None => Err(Error::rule(
             "not_ready",
             "no block has been certified yet; there are no answers at height 0, ask again after the first block",
@@ -532,33 +572,47 @@ pub fn published_answer(published: &Published, subject: &Subject) -> Result<answ
     }
 }
 
-impl Chain {
-    fn append(&mut self, header: Header, bytes: Vec<u8>, ids: Vec<Hash>, receipts: Vec<Vec<u8>>, window: u64) {
-        let height = header.height;
-        self.log.append(log::leaf_hash(&bytes));
-        for (index, id) in ids.iter().enumerate() {
-            // The first inclusion is the one whose receipt counts; a duplicate keeps it.
-            self.included.entry(*id).or_insert((height, index as u32));
-        }
-        self.recent.push_back(Recent { height, ids, receipts });
-        while self.recent.front().is_some_and(|recent| recent.height + window <= height) {
-            if let Some(old) = self.recent.pop_front() {
-                for id in &old.ids {
-                    if self.included.get(id).is_some_and(|(included, _)| *included == old.height) {
-                        self.included.remove(id);
-                    }
-                }
-            }
-        }
-        self.header = header;
-        self.header_bytes = bytes;
+/// The block's limits (P34, P71): how much it orders, and that each batch, and each transaction in it, is within what the state allows.
+fn check_batches(batches: &[Arc<Batch>], parameters: &Parameters) -> Result<(), Error> {
+    if batches.len() as u64 > parameters.max_block_batches {
+        return Err(invalid(format!("{} batches, the limit is {}", batches.len(), parameters.max_block_batches)));
     }
+    let bytes = batches.iter().map(|batch| batch.body.len() as u64).sum::<u64>();
+    if bytes > parameters.max_block_bytes {
+        return Err(invalid(format!("{bytes} bytes of batches, the limit is {}", parameters.max_block_bytes)));
+    }
+    if let Some(batch) = batches.iter().find(|batch| !batch.fits(parameters)) {
+        return Err(invalid(format!(
+            "a batch of {} bytes and {} transactions that is over a limit, or one of its transactions is",
+            batch.body.len(),
+            batch.transactions.len()
+        )));
+    }
+    Ok(())
+}
+
+/// That a certificate is for this block.
+fn check_decided(certificate: &CommitCertificate, height: u64, value: &Hash) -> Result<(), Error> {
+    if certificate.height != height || certificate.value != *value {
+        return Err(Error::Certificate(format!("the certificate is for another block than the one of height {height}")));
+    }
+    Ok(())
+}
+
+/// P36, but for the signatures: more than two thirds of the set that decides this height.
+fn check_quorum(certificate: &CommitCertificate, validators: &ValidatorSet) -> Result<(), Error> {
+    let (total, quorum) = (validators.len(), validators.quorum());
+    if usize::from(certificate.validators) != total || certificate.signatures.len() < quorum {
+        return Err(Error::Certificate(format!(
+            "the certificate of height {} has {} signatures of {} validators, {quorum} of {total} are needed",
+            certificate.height,
+            certificate.signatures.len(),
+            certificate.validators
+        )));
+    }
+    Ok(())
 }
 
 fn invalid(message: String) -> Error {
     Error::rule("invalid_block", message)
-}
-
-fn unfinished(_: &mut execute::Context<'_, '_, '_>, _: &impl std::fmt::Debug) -> Result<execute::Output, Error> {
-    Err(Error::rule("unfinished", "this operation is not built yet"))
 }

@@ -9,10 +9,10 @@ use crate::wire::{Decoder, Encoder};
 pub const MAX_SIGNERS: usize = 16;
 /// The most operations that any network may allow in a transaction.
 pub const MAX_OPERATIONS: usize = 4_096;
-/// The bytes of the shortest operation: the status of a city.
-const LEAST_OPERATION: usize = 19;
+/// The bytes of the shortest operation: a vote.
+const LEAST_OPERATION: usize = 11;
 /// The bytes of the shortest transaction: one signer, one operation.
-const LEAST_TRANSACTION: usize = 171;
+const LEAST_TRANSACTION: usize = 163;
 const MAX_TRANSACTION: usize = 1 << 20;
 
 /// The part of a transaction that is signed.
@@ -143,6 +143,11 @@ impl Transaction {
         size_of::<Transaction>() + self.body.signers.len() * (32 + 64) + operations
     }
 
+    /// How many items its operations touch.
+    pub fn items(&self) -> usize {
+        self.body.operations.iter().map(Operation::items).sum()
+    }
+
     /// Network and limits (P18), but not time: see [`check_time`].
     pub fn check_limits(&self, size: usize, genesis: &Hash, parameters: &Parameters) -> Result<(), Error> {
         if self.body.genesis != *genesis {
@@ -157,7 +162,7 @@ impl Transaction {
         if self.body.operations.len() as u64 > parameters.max_operations {
             return over("operations", self.body.operations.len(), parameters.max_operations);
         }
-        let items: usize = self.body.operations.iter().map(Operation::items).sum();
+        let items = self.items();
         if items as u64 > parameters.max_items {
             return over("items", items, parameters.max_items);
         }

@@ -1,6 +1,10 @@
 //! Taking transactions and batches in: every signature is verified once, here, in batches, and never again.
+use super::operation::Holder;
 use super::*;
+use crate::code::Code;
 use crate::hash::{tagged, Tag};
+use crate::map_key::MapKey;
+use crate::record::Record;
 use crate::signature::Item;
 use transaction::SignatureCheck;
 
@@ -16,8 +20,8 @@ pub struct Admission {
 /// The longest sequence of transactions that is taken in at once. Parsed it takes up to sixteen times as much.
 pub const MAX_SEQUENCE: usize = 16 << 20;
 
-/// The transactions of a batch, none when the pool holds it already; or why it is refused.
-type Parsed = Result<Option<Vec<Transaction>>, Error>;
+/// The transactions of a batch and the bytes of its longest one, nothing when the pool holds it already; or why it is refused.
+type Parsed = Result<Option<(Vec<Transaction>, usize)>, Error>;
 
 impl Ledger {
     fn fresh_seed(&self) -> [u8; 32] {
@@ -52,16 +56,17 @@ impl Ledger {
         while !decoder.is_at_end() {
             let start = decoder.position();
             let transaction = Transaction::decode_next(&mut decoder)?;
-            parsed.push(Verified { transaction, bytes: decoder.between(start, decoder.position()).to_vec() });
+            parsed.push(Verified { sender: None, transaction, bytes: decoder.between(start, decoder.position()).to_vec() });
         }
-        let next = self.published().height + 1;
-        let parameters = self.parameters();
+        let published = self.published();
+        let next = published.height + 1;
+        let parameters = published.rules.parameters;
         let mut checks = Vec::new();
         let mut owner = Vec::new();
         let mut refused: Vec<Option<Error>> = Vec::with_capacity(parsed.len());
         for (index, verified) in parsed.iter().enumerate() {
             let transaction = &verified.transaction;
-            let verdict = transaction.check_limits(verified.bytes.len(), &self.genesis_hash, parameters).and_then(|()| {
+            let verdict = transaction.check_limits(verified.bytes.len(), &self.genesis_hash, &parameters).and_then(|()| {
                 if self.is_included(&transaction.id) {
                     Ok(())
                 } else {
@@ -82,6 +87,9 @@ impl Ledger {
         }
         self.counters.transactions.fetch_add(parsed.len() as u64, Ordering::Relaxed);
         let mut admissions = Vec::with_capacity(parsed.len());
+        for (verified, _) in parsed.iter_mut().zip(&refused).filter(|(_, refused)| refused.is_none()) {
+            verified.sender = sender(&published.state, &verified.transaction);
+        }
         let mut pool = lock(&self.pool);
         for (verified, refused) in parsed.into_iter().zip(refused) {
             let id = verified.transaction.id;
@@ -111,12 +119,12 @@ impl Ledger {
                 results.push((digest, Ok(None)));
                 continue;
             }
-            let transactions = self.parse_batch(body);
-            for transaction in transactions.iter().flatten() {
+            let parsed = self.parse_batch(body);
+            for transaction in parsed.iter().flat_map(|(transactions, _)| transactions) {
                 transaction.signature_checks(&mut checks);
             }
             owner.resize(checks.len(), index);
-            results.push((digest, transactions.map(Some)));
+            results.push((digest, parsed.map(Some)));
         }
         match self.bad_signatures(&checks) {
             Ok(bad) => {
@@ -134,11 +142,11 @@ impl Ledger {
             .map(|((digest, parsed), body)| {
                 let outcome = parsed.and_then(|parsed| match parsed {
                     None => Ok(pool.batch(&digest).map_or(0, |batch| batch.transactions.len())),
-                    Some(transactions) => {
+                    Some((transactions, longest)) => {
                         let count = transactions.len();
                         self.counters.batches.fetch_add(1, Ordering::Relaxed);
                         self.counters.transactions.fetch_add(count as u64, Ordering::Relaxed);
-                        pool.insert(Arc::new(Batch::new(digest, body.to_vec(), transactions))).map(|()| count)
+                        pool.insert(Arc::new(Batch::new(digest, body.to_vec(), transactions, longest))).map(|()| count)
                     }
                 });
                 (digest, outcome)
@@ -146,16 +154,22 @@ impl Ledger {
             .collect()
     }
 
-    fn parse_batch(&self, body: &[u8]) -> Result<Vec<Transaction>, Error> {
-        let parameters = self.parameters();
+    /// A batch of another city may have been made before a limit was narrowed; whether it may stand in a block is asked there (P71).
+    fn parse_batch(&self, body: &[u8]) -> Result<(Vec<Transaction>, usize), Error> {
+        let now = self.parameters();
+        let parameters = self.chain().batch_limits(&now);
         if body.len() as u64 > parameters.max_batch_bytes {
             return Err(Error::rule("too_large", format!("a batch of {} bytes, the limit is {}", body.len(), parameters.max_batch_bytes)));
         }
         let limit = usize::try_from(parameters.max_batch_transactions).unwrap_or(usize::MAX);
-        decode_batch(body, limit)?
-            .into_iter()
-            .map(|(transaction, range)| transaction.check_limits(range.len(), &self.genesis_hash, parameters).map(|()| transaction))
-            .collect()
+        let mut longest = 0;
+        let mut transactions = Vec::new();
+        for (transaction, range) in decode_batch(body, limit)? {
+            transaction.check_limits(range.len(), &self.genesis_hash, &parameters)?;
+            longest = longest.max(range.len());
+            transactions.push(transaction);
+        }
+        Ok((transactions, longest))
     }
 
     /// Transactions and bytes that wait to be sealed.
@@ -163,7 +177,7 @@ impl Ledger {
         lock(&self.pool).waiting()
     }
 
-    /// Makes a batch of the oldest waiting transactions, within the network's limits; none when nothing waits.
+    /// Makes a batch of waiting transactions, their senders in turns (P72), within the network's limits; none when nothing waits.
     pub fn seal(&self, max_transactions: usize, max_bytes: usize) -> Option<Arc<Batch>> {
         let parameters = self.parameters();
         let limit = |asked: usize, limit: u64| asked.min(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -181,14 +195,18 @@ impl Ledger {
         digests.iter().filter(|digest| pool.batch(digest).is_none()).copied().collect()
     }
 
-    /// Whether a batch of the pool can stand in no block of this height or above; not one that is not there.
+    /// Whether a batch of the pool can stand in no block of this height or above, or is over a limit that was narrowed since; not one
+    /// that is not there.
     pub fn is_expired(&self, digest: &Hash, height: u64) -> bool {
-        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_expired(height))
+        let batch = lock(&self.pool).batch(digest);
+        batch.is_some_and(|batch| batch.is_expired(height) || !batch.fits(&self.parameters()))
     }
 
     /// Whether a batch of the pool may stand in a block of this height.
     pub fn is_includable(&self, digest: &Hash, height: u64) -> bool {
-        lock(&self.pool).batch(digest).is_some_and(|batch| batch.is_includable(height, self.parameters().window))
+        let parameters = self.parameters();
+        let batch = lock(&self.pool).batch(digest);
+        batch.is_some_and(|batch| batch.is_includable(height, parameters.window) && batch.fits(&parameters))
     }
 
     /// Drops batches from the pool.
@@ -201,15 +219,18 @@ impl Ledger {
 
     /// Drops a batch from the pool and queues those of its transactions anew that may still be included; how many.
     pub fn reclaim(&self, digest: &Hash) -> usize {
-        let next = self.published().height + 1;
+        let published = self.published();
+        let (next, parameters) = (published.height + 1, &published.rules.parameters);
         let mut pool = lock(&self.pool);
         let Some(batch) = pool.remove(digest) else { return 0 };
         let Ok(transactions) = decode_batch(&batch.body, usize::MAX) else { return 0 };
         let mut queued = 0;
         for (transaction, range) in transactions {
-            if check_time(transaction.body.valid_until, next, self.parameters().window).is_ok() && !self.is_included(&transaction.id) {
-                let bytes = batch.body[range].to_vec();
-                queued += usize::from(pool.push_again(Verified { transaction, bytes }));
+            let may_stand = check_time(transaction.body.valid_until, next, parameters.window)
+                .and_then(|()| transaction.check_limits(range.len(), &self.genesis_hash, parameters));
+            if may_stand.is_ok() && !self.is_included(&transaction.id) {
+                let (bytes, sender) = (batch.body[range].to_vec(), sender(&published.state, &transaction));
+                queued += usize::from(pool.push_again(Verified { sender, transaction, bytes }));
             }
         }
         queued
@@ -219,4 +240,14 @@ impl Ledger {
     pub fn pool_size(&self) -> (usize, usize) {
         lock(&self.pool).size()
     }
+}
+
+/// Whose a transaction is, for the order in which it is sealed (P72): the city or organisation of the first registered key among its
+/// signers, of an item's key whoever issued the item.
+fn sender(state: &Snapshot, transaction: &Transaction) -> Option<Holder> {
+    transaction.body.signers.iter().find_map(|signer| {
+        let record = Record::decode(&state.get(&MapKey::Key(signer).path())?).ok()?;
+        let code = Code::parse(&record.holder?, None).ok()?;
+        Some(Holder { city: code.city()?, org: code.org() })
+    })
 }

@@ -6,6 +6,7 @@ mod cbor;
 mod change;
 mod json;
 
+pub use crate::code::MAX_ALIAS;
 pub use change::Change;
 
 pub(crate) use json::{commitments_json, services_json};
@@ -23,8 +24,6 @@ pub const MAX_ITEMS: usize = 10_000;
 pub const MAX_KEY_ENTRIES: usize = 16;
 /// The most storage receipts of a seal.
 pub const MAX_RECEIPTS: usize = 100;
-/// The longest alias.
-pub const MAX_ALIAS: usize = 64;
 /// The longest namespace: city, organisation and 32 characters.
 pub const MAX_NAMESPACE: usize = 48;
 const MAX_SERVICES: usize = 64;
