@@ -1,4 +1,5 @@
-"""What the HTTP interface needs of a node. Everything but `submit` and `wait_committed` answers at once, from memory.
+"""What the HTTP interface needs of a node. Everything but `submit`, `wait_committed` and what
+`histories` offers answers at once, from memory.
 
 Errors are those of `cityid.errors`; each becomes the HTTP status of its kind (problems.py).
 """
@@ -7,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
+
+from cityid.node.histories import Histories
 
 __all__ = ["AnswerFace", "LedgerFace", "NodeFace", "SnapshotFace"]
 
@@ -59,6 +62,10 @@ class NodeFace(Protocol):
     @property
     def ledger(self) -> LedgerFace:
         """Where reads go."""
+
+    @property
+    def histories(self) -> Histories:
+        """Where reads of the past go; they block, so in threads."""
 
     async def submit(self, data: bytes) -> Sequence[tuple[bytes, str | None, str | None]]:
         """Takes a CBOR sequence of transactions: (id, reason or None, message or None) for each.
