@@ -870,6 +870,8 @@ class Tables:
 
         Raises `MalformedInput` when it is no table, `StorageError`.
         """
+    def remove(self, digest: Buffer) -> None:
+        """Takes a table out of the folder, damaged or not, and its files off the disk. Raises `StorageError`."""
     def get(self, digest: Buffer) -> Table | None:
         """The table with this digest, if it is there."""
     def digests(self) -> list[bytes]:

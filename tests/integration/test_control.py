@@ -31,7 +31,7 @@ from cityid.errors import (
     StorageError,
 )
 from cityid.node.config import Address, Config, Limits, Timeouts
-from cityid.node.control import create_app, serve
+from cityid.node.control import FilesFace, create_app, serve
 from cityid.node.control.requests import choose
 from cityid.node.histories import Histories
 from cityid.node.telemetry import Log, Metrics
@@ -125,6 +125,8 @@ HISTORIES = no_histories()
 
 
 class FakeNode:
+    files: FilesFace  # tests/integration/test_files.py has some
+
     def __init__(self) -> None:
         self.ledger = FakeLedger()
         self.histories = HISTORIES
