@@ -7,16 +7,18 @@ named by the person who asks), and proxies named by the environment are not used
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
 
 import httpx
 import trio
 
 from cityid._native import Trust, build_transaction, finish_transaction
-from cityid.client import plans
+from cityid.client import histories, plans
+from cityid.client.histories import Then, Traced
 from cityid.client.operations import Operation, to_json
 from cityid.client.plans import Memory, Plan, Resolved
 from cityid.client.replies import Ask, Lost, Pause, Receipt, Reply
@@ -94,10 +96,34 @@ class Client:
         """The URLs, in the order in which they were given."""
         return self._memory.gateways
 
-    async def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
-        """A verified answer about `code`. See `plans.resolve`."""
+    @overload
+    async def resolve(
+        self, code: str, *, max_age: float | None = None, min_height: int | None = None, at: None = None
+    ) -> Resolved: ...
+    @overload
+    async def resolve(self, code: str, *, at: int | datetime) -> Then: ...
+    async def resolve(
+        self,
+        code: str,
+        *,
+        max_age: float | None = None,
+        min_height: int | None = None,
+        at: int | datetime | None = None,
+    ) -> Resolved | Then:
+        """A verified answer about `code`; with `at` what held after that height or at that time.
+
+        See `plans.resolve` and `histories.resolve_at`.
+        """
+        if at is not None:
+            return await self._obey(histories.resolve_at(self._memory, code, at))
         return await self._obey(
             plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
+        )
+
+    async def history(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Traced:
+        """Every version of `code`, verified. See `histories.history`."""
+        return await self._obey(
+            histories.history(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
         )
 
     async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
@@ -246,9 +272,37 @@ class SyncClient:
         """The highest height that a verified answer showed; nothing older passes again."""
         return max(self._memory.highest, self._memory.trust.height)
 
-    def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
-        """A verified answer about `code`. See `plans.resolve`."""
+    @overload
+    def resolve(
+        self, code: str, *, max_age: float | None = None, min_height: int | None = None, at: None = None
+    ) -> Resolved: ...
+    @overload
+    def resolve(self, code: str, *, at: int | datetime) -> Then: ...
+    def resolve(
+        self,
+        code: str,
+        *,
+        max_age: float | None = None,
+        min_height: int | None = None,
+        at: int | datetime | None = None,
+    ) -> Resolved | Then:
+        """A verified answer about `code`; with `at` what held after that height or at that time.
+
+        See `plans.resolve` and `histories.resolve_at`.
+        """
+        if at is not None:
+            return self._obey(histories.resolve_at(self._memory, code, at))
         return self._obey(plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height))
+
+    def history(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Traced:
+        """Every version of `code`, verified. See `histories.history`."""
+        return self._obey(
+            histories.history(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
+        )
+
+    def fetch(self, path: str, *, accept: str) -> Reply:
+        """One GET, from the first gateway that serves it; what comes is for the caller to verify."""
+        return self._obey(plans.first_usable(self._memory, "GET", path, accept=accept))
 
     def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         """What a gateway says about many codes, unproven."""
@@ -398,7 +452,7 @@ def _reply(response: httpx.Response, body: bytes) -> Reply:
         retry_after_s = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return Reply(response.status_code, media_type, body, retry_after_s)
+    return Reply(response.status_code, media_type, body, retry_after_s, response.headers.get("cityid-next"))
 
 
 def _why(error: Exception) -> str:

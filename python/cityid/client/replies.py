@@ -69,12 +69,13 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `media_type` is without parameters, in lower case."""
+    """What came back. `media_type` is without parameters, in lower case; `following` names the next page."""
 
     status: int
     media_type: str
     body: bytes
     retry_after_s: float | None = None
+    following: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What the HTTP interface needs of a node. Everything but `submit` and `wait_committed` answers at once, from memory.
+"""What the HTTP interface needs of a node. Everything but `submit`, `wait_committed` and what
+`histories` offers answers at once, from memory.
 
 Errors are those of `cityid.errors`; each becomes the HTTP status of its kind (problems.py).
 """
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from cityid.node.exchange import Collected
+from cityid.node.histories import Histories
 
 __all__ = ["AnswerFace", "FilesFace", "IncomingFace", "LedgerFace", "NodeFace", "SnapshotFace"]
 
@@ -101,6 +103,10 @@ class NodeFace(Protocol):
     @property
     def ledger(self) -> LedgerFace:
         """Where reads go."""
+
+    @property
+    def histories(self) -> Histories:
+        """Where reads of the past go; they block, so in threads."""
 
     @property
     def files(self) -> FilesFace:
