@@ -52,6 +52,8 @@ pub enum Tag {
     Possession,
     /// Salted attribute commitment.
     Commitment,
+    /// Salt of an attribute's commitment, expanded from a random seed.
+    AttributeSalt,
     /// Leaf of a sealed table.
     TableLeaf,
     /// Empty leaf of a sealed table.
@@ -79,6 +81,7 @@ impl Tag {
             Tag::Record => "record",
             Tag::Possession => "possession",
             Tag::Commitment => "commitment",
+            Tag::AttributeSalt => "attribute-salt",
             Tag::TableLeaf => "table-leaf",
             Tag::TableEmpty => "table-empty",
             Tag::TableNode => "table-node",
@@ -112,6 +115,26 @@ pub fn tagged(tag: Tag, suite: Suite, parts: &[&[u8]]) -> Hash {
         hasher.update(part);
     }
     hasher.finalize().into()
+}
+
+/// A tagged hash that is taken many times: its domain is absorbed once.
+#[derive(Clone, Debug)]
+pub struct TagHasher(Sha256);
+
+impl TagHasher {
+    /// Hashes for one purpose.
+    pub fn new(tag: Tag, suite: Suite) -> TagHasher {
+        TagHasher(Sha256::new().chain_update(domain(tag, suite)))
+    }
+
+    /// The same as [`tagged`].
+    pub fn hash(&self, parts: &[&[u8]]) -> Hash {
+        let mut hasher = self.0.clone();
+        for part in parts {
+            hasher.update(part);
+        }
+        hasher.finalize().into()
+    }
 }
 
 /// Lower-case hexadecimal.

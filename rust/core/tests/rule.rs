@@ -10,7 +10,9 @@ use cityid_core::genesis::Parameters;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
 use cityid_core::ledger::execute::{execute, Executed};
-use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
+use cityid_core::ledger::operation::{
+    storage_receipt_message, Action, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target,
+};
 use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
@@ -35,26 +37,63 @@ fn city(choice: u8) -> City {
     City::parse(CITIES[usize::from(choice) % 3]).unwrap()
 }
 
-fn holder(choice: u8) -> Holder {
-    let org = ORGS.get(usize::from(choice / 3) % 3).map(|org| Org::parse(org).unwrap());
-    Holder { city: city(choice), org }
+/// Mostly the city that acts for itself.
+fn drawn_city(choice: u8) -> City {
+    city([0, 0, 0, 0, 0, 0, 1, 2][usize::from(choice) % 8])
 }
 
+fn holder(choice: u8) -> Holder {
+    let org = ORGS.get(usize::from(choice / 8) % 3).map(|org| Org::parse(org).unwrap());
+    Holder { city: drawn_city(choice), org }
+}
+
+/// Mostly the first class, so that operations meet.
 fn class(choice: u8) -> Class {
-    Class::parse(["010203", "010204"][usize::from(choice) % 2]).unwrap()
+    Class::parse(["010203", "010203", "010203", "010204"][usize::from(choice) % 4]).unwrap()
 }
 
 fn category(choice: u8) -> Category {
-    Category {
-        use_: Use::parse("60").unwrap(),
-        class: class(choice),
-        model: Model::parse(["0", "X1"][usize::from(choice / 2) % 2]).unwrap(),
-    }
+    category_of(class(choice), usize::from(choice / 4) % 4 / 3)
+}
+
+fn category_of(class: Class, model: usize) -> Category {
+    Category { use_: Use::parse("60").unwrap(), class, model: Model::parse(["0", "X1"][model]).unwrap() }
 }
 
 fn key_proof(choice: u8) -> KeyProof {
     let purpose = if choice % 16 == 15 { Purpose::Consensus } else { Purpose::Transaction };
     KeyProof { purpose, key: support::public(300 + usize::from(choice) % 4, 1), from: 0, until: None, possession: [0; 64] }
+}
+
+/// One of the first three thousands.
+fn thousand(who: u8, what: u8, number: u16) -> Range {
+    Range { city: drawn_city(who), class: class(what), base: support::serial(u32::from(number) % 3 * 1_000), size: 1_000 }
+}
+
+/// Two tables of a range: items of every holder and category of its city and class, the second table with one more.
+fn sealed_file(range: &Range, which: u8) -> support::File {
+    let leaf = |index: u32| {
+        let org = ORGS.get(index as usize % 3).map(|org| Org::parse(org).unwrap());
+        let code = Code::Item {
+            city: range.city,
+            org,
+            category: category_of(range.class, index as usize / 3),
+            serial: support::serial(range.base.get() + index),
+        };
+        (index, support::item_record(&code.text(), u64::from(1 + index % 2 * 2)))
+    };
+    support::File::new(10, (0..4 + u32::from(which % 2)).map(leaf))
+}
+
+fn table(file: &support::File) -> NewTable {
+    NewTable { root: file.table.root(), digest: [3; 32], count: file.table.count() }
+}
+
+/// By city `number` of the genesis, in whose place among the keys `NUMBERS` stands.
+fn receipt(range: &Range, version: u64, table: &NewTable, number: usize) -> StorageReceipt {
+    let message = storage_receipt_message(&[0; 32], range, version, table);
+    let city = support::genesis_of(4).cities[number].city;
+    StorageReceipt { city, signature: support::secret(number, 3).sign(&message).to_bytes() }
 }
 
 /// Six numbers say what an operation does, and who signs its transaction.
@@ -63,10 +102,10 @@ type Draw = (u8, u8, u8, u8, u16, u8);
 fn action((kind, who, what, which, number, _): Draw) -> Action {
     let status = Status::parse(u64::from(which) % 4).unwrap();
     let expected_version = 1 + u64::from(what) % 3;
-    let serial = support::serial(u32::from(number) % 2_500);
-    match kind % 9 {
+    let serial = support::serial(u32::from(number) % 3 * 1_000 + u32::from(number) / 3 % 6);
+    match kind % 16 {
         0 => Action::AdmitOrganisation {
-            city: city(who),
+            city: drawn_city(who),
             org: Org::parse(ORGS[usize::from(what) % 2]).unwrap(),
             name: "n".to_owned(),
             quota: [0, 1_000, 3_000, i64::MAX as u64][usize::from(which) % 4],
@@ -88,7 +127,7 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
         }
         5 => {
             let item = ItemUpdate { serial, expected_version, commitments: vec![("a".to_owned(), [which; 32])], services: Vec::new() };
-            Action::UpdateItems { city: city(who), class: class(which), items: vec![item] }
+            Action::UpdateItems { city: drawn_city(who), class: class(which), items: vec![item] }
         }
         6 => {
             let Holder { city, org } = holder(who);
@@ -98,9 +137,42 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
                 2 => Target::Code(holder(who).code()),
                 _ => Target::Code(Code::Item { city, org, category: category(which), serial }),
             };
-            Action::SetStatus { target, expected_version: 1 + u64::from(number) / 16 % 3, status }
+            Action::SetStatus { target, expected_version: 1 + u64::from(number) / 32 % 3, status }
         }
         7 => Action::RotateKeys { subject: holder(who).code(), expected_version, add: vec![key_proof(which)], remove: Vec::new() },
+        8 => {
+            let base = serial.get() / 1_000 * 1_000 + if what % 8 == 0 { 1_000_000 } else { 0 };
+            let (base, size) = if which % 8 == 0 { (base / 1_000_000 * 1_000_000, 1_000_000) } else { (base, 1_000) };
+            let holder = holder(who);
+            Action::ReserveRange { holder, range: Range { city: holder.city, class: class(what), base: support::serial(base), size } }
+        }
+        9 => {
+            let range = thousand(who, what, number);
+            let table = table(&sealed_file(&range, which));
+            // Now and then by the city that is suspended.
+            let keepers = if which % 16 == 0 { [0, 3] } else { [0, 1] };
+            let expected_version = 1 + u64::from(what / 4) % 5;
+            let receipts = keepers.map(|number| receipt(&range, expected_version, &table, number)).to_vec();
+            Action::SealRange { range, expected_version, table, receipts }
+        }
+        10..=12 => {
+            let range = thousand(who, what, number);
+            let index = u32::from(number) / 4 % 8;
+            let holder = holder(who);
+            let commitments = if what % 3 == 0 { vec![("a".to_owned(), [which; 32])] } else { Vec::new() };
+            let item = NewItem { serial: support::serial(range.base.get() + index), status, commitments, services: Vec::new() };
+            let proof = sealed_file(&range, which / 4).prove(index);
+            Action::OverrideItem { holder, category: category(what), item, expected_version: u64::from(number) / 32 % 4, proof }
+        }
+        13 => {
+            let Holder { city, org } = holder(who);
+            let namespace = org.map_or(city.to_string(), |org| format!("{city}.{org}"));
+            let code = Code::Item { city: if which % 16 == 0 { drawn_city(what) } else { city }, org, category: category(what), serial };
+            Action::RegisterAliases { namespace, aliases: vec![(format!("{}", number % 64), code)] }
+        }
+        14 => {
+            Action::MapDistrict { city: drawn_city(who), district: City::parse(&format!("{}", 130_100 + u32::from(number) % 40)).unwrap() }
+        }
         _ => {
             let remove = keys()[usize::from(which) % 7];
             Action::RotateKeys { subject: holder(who).code(), expected_version, add: Vec::new(), remove: vec![remove] }
@@ -192,6 +264,10 @@ impl State {
         }
     }
 
+    fn range_holder(&self, range: &Range) -> Option<Holder> {
+        self.get(&range.key()).and_then(|record| record.holder).map(|holder| Holder::parse(&holder).unwrap())
+    }
+
     /// Who may do this, said once more.
     fn allows(&self, action: &Action, signers: &[[u8; 32]]) -> bool {
         match action {
@@ -212,12 +288,46 @@ impl State {
                 Target::Code(_) => false,
             },
             Action::RotateKeys { subject, .. } => self.subject(&Holder::parse(&subject.text()).unwrap(), signers),
+            Action::ReserveRange { range: Range { city, .. }, .. } | Action::MapDistrict { city, .. } => {
+                self.holder(&Holder { city: *city, org: None }, signers)
+            }
+            Action::SealRange { range, .. } => self.range_holder(range).is_some_and(|holder| self.holder(&holder, signers)),
+            Action::OverrideItem { holder, category, item, proof, .. } => {
+                let Holder { city, .. } = *holder;
+                let base = support::serial(item.serial.get() / 1_000 * 1_000);
+                let Some(range_holder) = self.range_holder(&Range { city, class: category.class, base, size: 1_000 }) else { return false };
+                let leaf = proof.leaf.as_ref().map(|leaf| Record::decode(&leaf.record).unwrap());
+                let single = self.get(&MapKey::Item(city, category.class, item.serial));
+                let by_holder = self.holder(&range_holder, signers);
+                let Some(present) = leaf.into_iter().chain(single).max_by_key(|record| record.version) else {
+                    return *holder == range_holder && by_holder;
+                };
+                // The holder of the range, none of these items having another; the city for the status alone, and only the city
+                // for one that it set.
+                let moves = present.status != item.status;
+                if moves && (present.commitments == item.commitments || range_holder.org.is_none()) && self.registrar(city, signers) {
+                    return present.commitments == item.commitments || by_holder;
+                }
+                by_holder && !(moves && present.status_by_city)
+            }
+            Action::RegisterAliases { namespace, aliases } => {
+                let owner = Holder::parse(&format!("MA.156.{namespace}")).unwrap();
+                let range_holder = |code: &Code| {
+                    let Code::Item { city, category, serial, .. } = code else { return None };
+                    let within = |size: u32| support::serial(serial.get() / size * size);
+                    let range = |size: u32| Range { city: *city, class: category.class, base: within(size), size: u64::from(size) };
+                    self.range_holder(&range(1_000)).or_else(|| self.range_holder(&range(1_000_000)))
+                };
+                let ranges = aliases.iter().all(|(_, code)| range_holder(code).is_some_and(|holder| self.holder(&holder, signers)));
+                ranges && self.holder(&owner, signers)
+            }
             other => unreachable!("{other:?} is not drawn"),
         }
     }
 }
 
-fn serials(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(Vec<u8>, u64, u64)> {
+/// Ranges that somebody holds: city and class, first serial, the one after the last, holder.
+fn held_ranges(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(Vec<u8>, u64, u64, String)> {
     let mut ranges = Vec::new();
     for (key, record) in records {
         let record = Record::decode(record).unwrap();
@@ -226,19 +336,33 @@ fn serials(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(Vec<u8>, u64, u64)> {
             Kind::Thousand => 1_000,
             _ => continue,
         };
-        if record.holder.is_none() {
-            continue;
-        }
+        let Some(holder) = record.holder else { continue };
         let digits: u64 = std::str::from_utf8(&key[13..]).unwrap().parse().unwrap();
-        ranges.push((key[1..13].to_vec(), digits * size, (digits + 1) * size));
+        ranges.push((key[1..13].to_vec(), digits * size, (digits + 1) * size, holder));
     }
     ranges.sort();
     ranges
 }
 
+/// Below the mark nothing is free; at the mark nothing is held.
+fn check_allocation(state: &State, key: &[u8], allocation: &Allocation) {
+    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&key[range]).unwrap();
+    let (city, class) = (City::parse(text(1..7)).unwrap(), Class::parse(text(7..13)).unwrap());
+    let serial = |thousands: u64| support::serial(thousands as u32 * 1_000);
+    let million = |number: u64| state.get(&MapKey::Million(city, class, serial(number * 1_000)));
+    assert!((0..allocation.next_million).all(|number| million(number).is_some()));
+    assert!(million(allocation.next_million).is_none_or(|record| record.holder.is_none()));
+    if let Some(open) = allocation.open_million {
+        assert!(open < allocation.next_million && million(open).unwrap().children == Children::Map);
+        assert!(
+            (0..allocation.next_thousand).all(|number| state.get(&MapKey::Thousand(city, class, serial(open * 1_000 + number))).is_some())
+        );
+    }
+}
+
 /// What holds of any state that the rule can reach.
 fn check_state(state: &State) {
-    for pair in serials(&state.records).windows(2) {
+    for pair in held_ranges(&state.records).windows(2) {
         assert!(pair[0].0 != pair[1].0 || pair[0].2 <= pair[1].1, "two ranges hold one serial: {pair:?}");
     }
     let mut codes = BTreeSet::new();
@@ -249,21 +373,21 @@ fn check_state(state: &State) {
             let Code::Item { city, category, serial, .. } = Code::parse(&code, None).unwrap() else { panic!("{code}") };
             assert_eq!(MapKey::Item(city, category.class, serial).encode(), *key);
             assert!(codes.insert(code), "a code is issued twice");
-            let held = serials(&state.records)
+            let held = held_ranges(&state.records)
                 .iter()
-                .any(|(place, start, end)| place[..] == key[1..13] && (*start..*end).contains(&u64::from(serial.get())));
+                .any(|(place, start, end, _)| place[..] == key[1..13] && (*start..*end).contains(&u64::from(serial.get())));
             assert!(held, "an item outside every range");
         }
-        if let Some(quota) = record.quota {
-            let org = std::str::from_utf8(&key[8..]).unwrap();
-            for number in 0..2 {
-                let holding = state.get(&MapKey::Holding(
-                    City::parse(std::str::from_utf8(&key[1..7]).unwrap()).unwrap(),
-                    Org::parse(org).unwrap(),
-                    class(number),
-                ));
-                assert!(holding.is_none_or(|holding| holding.serials.unwrap() <= quota));
-            }
+        if record.kind == Kind::Holding {
+            // City, the length of the organisation, the organisation, class.
+            let text = |range: std::ops::Range<usize>| std::str::from_utf8(&key[range]).unwrap().to_owned();
+            let (place, holder) = (key[1..7].to_vec(), format!("MA.156.{}.{}", text(1..7), text(8..key.len() - 6)));
+            let place = [place, key[key.len() - 6..].to_vec()].concat();
+            let held = |record: &(Vec<u8>, u64, u64, String)| (record.0 == place && record.3 == holder).then_some(record.2 - record.1);
+            assert_eq!(record.serials.unwrap(), held_ranges(&state.records).iter().filter_map(held).sum::<u64>(), "{holder}");
+        }
+        if let Some(allocation) = record.allocation {
+            check_allocation(state, key, &allocation);
         }
         for entry in &record.keys {
             *owners.entry(entry.key).or_default() += 1;
@@ -277,11 +401,24 @@ fn check_state(state: &State) {
 }
 
 /// Each version follows the one before it.
-fn check_versions(state: &State, changes: &[Change]) {
+fn check_versions(state: &State, transaction: &Transaction, changes: &[Change]) {
     let mut last = state.records.clone();
+    let mut leaves: BTreeMap<Hash, Vec<u8>> = BTreeMap::new();
+    for operation in &transaction.body.operations {
+        if let Action::OverrideItem { proof, .. } = &operation.action {
+            leaves.extend(proof.leaf.iter().map(|leaf| (record_hash(&leaf.record), leaf.record.clone())));
+        }
+    }
     for change in changes {
         let record = Record::decode(&change.record).unwrap();
+        let leaf = leaves.get(&record.previous.unwrap_or_default());
         match last.insert(change.key.to_vec(), change.record.to_vec()) {
+            // An item of a sealed range goes on from its leaf, when that is the later version.
+            before if leaf.is_some() => {
+                let (leaf, before) = (Record::decode(leaf.unwrap()).unwrap(), before.map(|before| Record::decode(&before).unwrap()));
+                assert_eq!((record.kind, record.version, record.code), (Kind::Item, leaf.version + 1, leaf.code));
+                assert!(before.is_none_or(|before| before.version < leaf.version));
+            }
             Some(before) => {
                 let previous = Record::decode(&before).unwrap();
                 assert_eq!((record.version, record.previous), (previous.version + 1, Some(record_hash(&before))));
@@ -294,7 +431,10 @@ fn check_versions(state: &State, changes: &[Change]) {
     }
 }
 
-fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize) {
+/// How many operations of each kind took effect and were refused, of transactions of one operation.
+type Counts = BTreeMap<String, (usize, usize)>;
+
+fn check(draws: &[(Draw, Option<Draw>)]) -> Counts {
     let transactions: Vec<Transaction> = draws.iter().enumerate().map(|(index, (one, two))| transaction(index, *one, *two)).collect();
     let mut state = State::new();
     let block = state.run(0, &transactions);
@@ -304,18 +444,27 @@ fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize) {
         |executed: &Executed| executed.changes.iter().map(|change| (change.key.to_vec(), change.record.to_vec())).collect::<Vec<_>>();
     assert_eq!(bytes(&block), bytes(&elsewhere));
     // One by one: the same, and a refused one changes nothing.
+    let mut counts = Counts::new();
     let mut one_by_one = Vec::new();
     for (transaction, receipt) in transactions.iter().zip(&block.receipts) {
         let root = state.maps[0].current().root();
         let alone = state.run(0, std::slice::from_ref(transaction));
         assert_eq!(alone.receipts[0], *receipt);
-        check_versions(&state, &alone.changes);
-        match Receipt::decode(receipt).unwrap().outcome {
-            Outcome::Committed(_) => {
-                if let [operation] = &transaction.body.operations[..] {
-                    assert!(state.allows(&operation.action, &transaction.body.signers), "{operation:?} by {:?}", transaction.body.signers);
-                }
+        check_versions(&state, transaction, &alone.changes);
+        let outcome = Receipt::decode(receipt).unwrap().outcome;
+        let mut quota = None;
+        if let [Operation { action, .. }] = &transaction.body.operations[..] {
+            let counted = counts.entry(format!("{action:?}").split(' ').next().unwrap().to_owned()).or_default();
+            if matches!(outcome, Outcome::Committed(_)) {
+                counted.0 += 1;
+                assert!(state.allows(action, &transaction.body.signers), "{action:?} by {:?}", transaction.body.signers);
+                quota = if let Action::AllocateRange { holder, class, .. } = action { Some((*holder, *class)) } else { None };
+            } else {
+                counted.1 += 1;
             }
+        }
+        match outcome {
+            Outcome::Committed(_) => {}
             Outcome::Rejected(reason, _) => {
                 assert!(alone.changes.is_empty());
                 assert_ne!(reason, "damaged_state");
@@ -338,11 +487,15 @@ fn check(draws: &[(Draw, Option<Draw>)]) -> (usize, usize) {
         if alone.changes.is_empty() {
             assert_eq!(state.maps[0].current().root(), root);
         }
+        if let Some((Holder { city, org: Some(org) }, class)) = quota {
+            let quota = state.get(&MapKey::Organisation(city, org)).unwrap().quota;
+            assert!(state.get(&MapKey::Holding(city, org, class)).unwrap().serials <= quota);
+        }
         one_by_one.extend(bytes(&alone));
     }
     assert_eq!(bytes(&block), one_by_one);
     check_state(&state);
-    (block.committed, block.rejected)
+    counts
 }
 
 proptest! {
@@ -357,17 +510,21 @@ proptest! {
 #[test]
 fn the_random_operations_do_something() {
     let mut seed = [0; 32];
-    let mut totals = (0, 0);
-    for _ in 0..40 {
+    let mut totals = Counts::new();
+    for _ in 0..10 {
         let mut draws = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..1_200 {
             seed = sha256(&seed);
             draws.push(((seed[0], seed[1], seed[2], seed[3], u16::from_be_bytes([seed[4], seed[5]]), seed[6]), None));
         }
-        let (committed, rejected) = check(&draws);
-        totals = (totals.0 + committed, totals.1 + rejected);
+        for (name, (committed, refused)) in check(&draws) {
+            let total = totals.entry(name).or_default();
+            *total = (total.0 + committed, total.1 + refused);
+        }
     }
-    assert!(totals.0 > 300 && totals.1 > 300, "{totals:?}");
+    println!("{totals:?}");
+    assert_eq!(totals.len(), 12, "{totals:?}");
+    assert!(totals.values().all(|(committed, refused)| *committed > 3 && *refused > 3), "{totals:?}");
 }
 
 fn only(state: &State, draws: Action, signers: &[[u8; 32]]) -> String {

@@ -526,8 +526,17 @@ impl Ledger {
 
 /// The answer about a subject from one published block; none at height 0.
 pub fn published_answer(published: &Published, subject: &Subject) -> Result<answer::Answer, Error> {
+    published_answer_with_tables(published, subject, &|_, _| None)
+}
+
+/// The same, with the sealed tables at hand.
+pub fn published_answer_with_tables(
+    published: &Published,
+    subject: &Subject,
+    tables: answer::TableLookup<'_>,
+) -> Result<answer::Answer, Error> {
     match &published.certified {
-        Some(certified) => answer::build(subject, &*published.state, certified),
+        Some(certified) => answer::build_with_tables(subject, &*published.state, certified, tables),
         None => Err(Error::rule(
             "not_ready",
             "no block has been certified yet; there are no answers at height 0, ask again after the first block",
