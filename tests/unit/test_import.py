@@ -26,12 +26,12 @@ from cityid.client.importing import (
     Target,
     check_against,
     import_rows,
+    numbers,
     read_table,
     with_aliases,
     with_serials,
     write_rejects,
 )
-from cityid.client.importing import numbers
 from cityid.client.importing import rows as reading
 from cityid.client.importing import run as running
 from cityid.client.operations import Operation, Range
@@ -538,13 +538,22 @@ async def test_a_reservation_whose_reply_was_lost_is_sent_again_as_it_was(tmp_pa
 
 
 def test_a_number_of_21_digits_gives_its_serial() -> None:
-    numbers = ["130104010203000000007", "130105010203000000007", "130104010204000000008", "130104", "130104010203000000009"]
+    numbers = [
+        "130104010203000000007",
+        "130105010203000000007",
+        "130104010204000000008",
+        "130104",
+        "130104010203000000009",
+    ]
     _, rows = read("id\n" + "\n".join(numbers))
     found = with_serials(rows, "id", "010203")
     assert [row.serial for row in found if isinstance(row, Row)] == [7, 9]
     assert reasons(found) == [(3, "duplicate_serial"), (4, "other_class"), (5, "not_21_digits")]
     by_city = Adoption("130100", by_city=True, without="130100")
-    assert [by_city.needs_alias(number) for number in ("130104010203000000007", "130100010203000000007")] == [True, False]
+    assert [by_city.needs_alias(number) for number in ("130104010203000000007", "130100010203000000007")] == [
+        True,
+        False,
+    ]
 
 
 def test_what_cannot_be_an_alias_is_named() -> None:
@@ -563,9 +572,7 @@ async def test_a_rate_that_is_passed_costs_time_and_no_row(tmp_path: Path) -> No
 
 
 def test_rows_are_checked_against_the_schema_of_their_category() -> None:
-    schema = parse_schema(
-        b'{"type": "object", "required": ["id"], "properties": {"power": {"pattern": "^[0-9]+$"}}}'
-    )
+    schema = parse_schema(b'{"type": "object", "required": ["id"], "properties": {"power": {"pattern": "^[0-9]+$"}}}')
     _, rows = read("id,power\nA,60\nB,strong\nC,\n")
     checked = check_against(schema, rows)
     [fault] = [row for row in checked if isinstance(row, Reject)]
