@@ -163,6 +163,12 @@ impl Trust {
         set_rows(py, &self.0.validators)
     }
 
+    /// The canonical bytes of its validator set, whose hash headers carry.
+    #[getter]
+    fn validator_set<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.validators.encode())
+    }
+
     #[getter]
     fn test(&self) -> bool {
         self.0.test
@@ -227,7 +233,7 @@ impl Answer {
 
 /// What an answer says under a trust, as of when, on how many cities' word.
 #[pyclass(frozen, module = "cityid")]
-pub struct Verdict(answer::Verdict);
+pub struct Verdict(pub answer::Verdict);
 
 #[pymethods]
 impl Verdict {
@@ -316,7 +322,7 @@ pub enum AnswerLike<'py> {
 }
 
 #[allow(clippy::float_arithmetic)]
-fn milliseconds(seconds: Option<f64>, what: &str) -> PyResult<Option<u64>> {
+pub fn milliseconds(seconds: Option<f64>, what: &str) -> PyResult<Option<u64>> {
     match seconds {
         None => Ok(None),
         Some(seconds) if (0.0..9.0e15).contains(&seconds) => Ok(Some((seconds * 1000.0) as u64)),

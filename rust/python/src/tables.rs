@@ -287,6 +287,12 @@ impl Tables {
         py.detach(|| self.0.add(&path)).map(Table).map_err(table_to_py)
     }
 
+    /// Takes a table out of the folder, and its files off the disk.
+    fn remove(&self, py: Python<'_>, digest: Bytes) -> PyResult<()> {
+        let digest = digest.fixed("a digest")?;
+        py.detach(|| self.0.remove(&digest)).map_err(table_to_py)
+    }
+
     fn get(&self, digest: Bytes) -> PyResult<Option<Table>> {
         Ok(self.0.get(&digest.fixed("a digest")?).map(Table))
     }

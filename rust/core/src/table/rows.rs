@@ -135,28 +135,28 @@ impl Rows {
             }
             let (result, taken, written, ended) =
                 self.reader.read_record(rest, &mut self.row[self.row_length..], &mut self.ends[self.row_fields..]);
+            // The line on which the row ends: the reader has counted a line break that it took.
+            let line = self.reader.line() - u64::from(rest[..taken].last() == Some(&b'\n') && result == ReadRecordResult::Record);
             rest = &rest[taken..];
             self.row_length += written;
             self.row_fields += ended;
             match result {
                 ReadRecordResult::InputEmpty => break,
                 ReadRecordResult::End => {
+                    self.make(read, salts, &mut shown, &mut take)?;
                     self.reader.reset();
                     (self.header, self.begun) = (None, false);
-                    break;
+                    return Ok(shown);
                 }
                 ReadRecordResult::OutputFull if self.row.len() < MAX_ROW => self.row.resize(self.row.len() * 2, 0),
                 ReadRecordResult::OutputFull => {
-                    return Err(at_line(
-                        self.reader.line(),
-                        Error::malformed(format!("a row of more than {MAX_ROW} bytes; is a quote not closed?")),
-                    ))
+                    return Err(at_line(line, Error::malformed(format!("a row of more than {MAX_ROW} bytes; is a quote not closed?"))))
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    return Err(at_line(self.reader.line(), Error::malformed(format!("more than {MAX_COLUMNS} columns"))))
+                    return Err(at_line(line, Error::malformed(format!("more than {MAX_COLUMNS} columns"))))
                 }
                 ReadRecordResult::Record => {
-                    self.end_row(&mut read, &mut shown)?;
+                    self.end_row(line, &mut read, &mut shown)?;
                     if read.lines.len() == BATCH {
                         self.make(std::mem::take(&mut read), salts, &mut shown, &mut take)?;
                     }
@@ -175,8 +175,7 @@ impl Rows {
         Ok(())
     }
 
-    fn end_row(&mut self, read: &mut ReadRows, shown: &mut Vec<u8>) -> Result<(), Error> {
-        let line = self.reader.line();
+    fn end_row(&mut self, line: u64, read: &mut ReadRows, shown: &mut Vec<u8>) -> Result<(), Error> {
         let (length, fields) = (self.row_length, self.row_fields);
         (self.row_length, self.row_fields) = (0, 0);
         let Some(header) = &self.header else {
