@@ -15,6 +15,7 @@ from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
+    "NEWEST_PROTOCOL",
     "Answer",
     "Candidate",
     "Code",
@@ -57,6 +58,9 @@ __all__ = [
     "verify_signatures",
     "verify_strict",
 ]
+
+NEWEST_PROTOCOL: int
+"""The newest protocol version whose rules this software knows (P67)."""
 
 # ---------------------------------------------------------------- codes
 @final
@@ -235,9 +239,7 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(
-        self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None
-    ) -> Trust:
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None) -> Trust:
         """The trust at a later header that these validators certify (P75).
 
         `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
@@ -433,6 +435,8 @@ class Ledger:
     protocol: int
     """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
     when this software does not know it."""
+    def protocols(self) -> list[tuple[int, int]]:
+        """(version, height) of every protocol version that was scheduled, with the height from which it holds (P67)."""
     def parameters(self) -> dict[str, int]:
         """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
     def cities(self) -> list[dict[str, Any]]:
