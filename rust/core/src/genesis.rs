@@ -330,6 +330,7 @@ impl Genesis {
         parameters.configuration = Some(Box::new(Configuration {
             committee: self.cities.iter().map(|city| city.city).collect(),
             members: self.cities.len() as u64,
+            suspended: 0,
             proposals: 0,
             protocol: vec![(1, 0)],
         }));

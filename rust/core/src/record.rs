@@ -195,8 +195,10 @@ pub struct Succession {
 pub struct Configuration {
     /// The cities that decide blocks, ascending.
     pub committee: Vec<City>,
-    /// How many member cities are not retired.
+    /// How many member cities vote on proposals: those that are neither retired nor merged into another.
     pub members: u64,
+    /// How many of them are suspended.
+    pub suspended: u64,
     /// How many proposals were made.
     pub proposals: u64,
     /// `(version, height)`: protocol versions and the heights from which they hold, ascending in both.
@@ -302,8 +304,9 @@ pub const MAX_CERTIFICATE: usize = 1_024;
 /// The longest change that cities vote on.
 pub const MAX_CHANGE: usize = 8 * 1_024;
 /// The most cities in a list of a record.
-const MAX_CITIES: usize = 1_024;
-const MAX_PROTOCOLS: usize = 64;
+pub const MAX_CITIES: usize = 1_024;
+/// The most protocol versions that a network can have.
+pub const MAX_PROTOCOLS: usize = 64;
 
 mod field {
     pub const KIND: u64 = 0;
@@ -541,9 +544,12 @@ impl Record {
             body.uint(rate);
         }
         if let Some(configuration) = self.configuration.as_ref().filter(|_| begin(&mut body, CONFIGURATION, self.configuration.is_some())) {
-            body.array(4);
+            body.array(5);
             encode_cities(&mut body, &configuration.committee);
-            body.uint(configuration.members).uint(configuration.proposals).array(configuration.protocol.len());
+            body.uint(configuration.members)
+                .uint(configuration.suspended)
+                .uint(configuration.proposals)
+                .array(configuration.protocol.len());
             for (version, height) in &configuration.protocol {
                 body.array(2).uint(*version).uint(*height);
             }
@@ -759,9 +765,10 @@ fn decode_cities(decoder: &mut Decoder<'_>) -> Result<Vec<City>, Error> {
 }
 
 fn decode_configuration(decoder: &mut Decoder<'_>) -> Result<Configuration, Error> {
-    decoder.array_of(4)?;
+    decoder.array_of(5)?;
     let committee = decode_cities(decoder)?;
     let members = decoder.uint()?;
+    let suspended = decoder.uint()?;
     let proposals = decoder.uint()?;
     let count = not_empty(decoder.list(MAX_PROTOCOLS, 3)?)?;
     let mut protocol: Vec<(u64, u64)> = Vec::with_capacity(count);
@@ -773,7 +780,7 @@ fn decode_configuration(decoder: &mut Decoder<'_>) -> Result<Configuration, Erro
         }
         protocol.push(next);
     }
-    Ok(Configuration { committee, members, proposals, protocol })
+    Ok(Configuration { committee, members, suspended, proposals, protocol })
 }
 
 fn decode_keys(decoder: &mut Decoder<'_>) -> Result<Vec<KeyEntry>, Error> {

@@ -120,6 +120,7 @@ impl Record {
         if let Some(configuration) = &self.configuration {
             put("committee", cities_json(&configuration.committee));
             put("members", json!(configuration.members));
+            put("suspended", json!(configuration.suspended));
             put("proposals", json!(configuration.proposals.to_string()));
             let protocol = configuration.protocol.iter().map(|(version, height)| json!([version, height.to_string()]));
             put("protocol", protocol.collect());

@@ -284,6 +284,7 @@ fn records() -> Vec<Record> {
                 record.configuration = Some(Box::new(Configuration {
                     committee: cities(&["130100", "310000", "440300", "510100"]),
                     members: 5,
+                    suspended: 1,
                     proposals: 3,
                     protocol: vec![(1, 0), (2, 1_000)],
                 }));

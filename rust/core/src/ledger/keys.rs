@@ -37,7 +37,7 @@ pub fn rotate(
             None => return Err(Error::rule("unknown_key", format!("{} does not hold the key {}", subject.code(), hex(old)))),
         }
     }
-    keys.extend(register_keys(context, code, add)?);
+    keys.extend(register_keys(context, code, add, &[Purpose::Transaction])?);
     let count = keys.iter().filter(|key| key.purpose == Purpose::Transaction).count();
     if count > MAX_KEYS {
         return Err(Error::rule("too_large", format!("{count} transaction keys, the limit is {MAX_KEYS}; remove one")));
@@ -58,16 +58,47 @@ fn bad_purpose(purpose: Purpose) -> Error {
     Error::rule("bad_purpose", format!("keys of purpose {} are not managed by this operation; only transaction keys are", purpose.name()))
 }
 
-/// Enters new keys into the register of keys, each for one subject and purpose for ever (P17).
-pub fn register_keys(context: &mut Context<'_, '_, '_>, subject: &Code, proofs: &[KeyProof]) -> Result<Vec<KeyEntry>, Error> {
+/// Whether the subject can go on signing whatever time brings: as many transaction keys that count at `height` and have no end as
+/// must sign.
+pub fn check_standing(keys: &[KeyEntry], height: u64, threshold: u64) -> Result<(), Error> {
+    let standing = keys.iter().filter(|key| key.purpose == Purpose::Transaction && key.from <= height && key.until.is_none()).count();
+    if (standing as u64) < threshold {
+        return Err(Error::rule(
+            "no_key_left",
+            format!(
+                "{standing} transaction keys would count now and have no end, {threshold} must sign; the subject would lock itself out"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_purpose(purpose: Purpose, allowed: &[Purpose]) -> Result<(), Error> {
+    if allowed.contains(&purpose) {
+        return Ok(());
+    }
+    let names: Vec<&str> = allowed.iter().map(|purpose| purpose.name()).collect();
+    Err(Error::rule("bad_purpose", format!("a key of purpose {} has no place here; known: {}", purpose.name(), names.join(", "))))
+}
+
+/// Enters new keys into the register of keys, each for one subject and purpose for ever (P16, P17).
+pub fn register_keys(
+    context: &mut Context<'_, '_, '_>,
+    subject: &Code,
+    proofs: &[KeyProof],
+    purposes: &[Purpose],
+) -> Result<Vec<KeyEntry>, Error> {
     let height = context.overlay.height();
     let mut entries = Vec::with_capacity(proofs.len());
     for proof in proofs {
-        if proof.purpose != Purpose::Transaction {
-            return Err(bad_purpose(proof.purpose));
-        }
+        check_purpose(proof.purpose, purposes)?;
         signature::is_acceptable_for_registration(&proof.key)
             .map_err(|_| Error::rule("bad_key", format!("key {} is of small order or not canonical; make a new one", hex(&proof.key))))?;
+        // No key counts for heights before it was registered.
+        let from = proof.from.max(height);
+        if proof.until.is_some_and(|until| until <= from) {
+            return Err(Error::rule("bad_key", format!("key {} would never count: it ends before it begins", hex(&proof.key))));
+        }
         let key = MapKey::Key(&proof.key);
         if context.overlay.contains(&key) {
             return Err(Error::rule(
@@ -79,7 +110,7 @@ pub fn register_keys(context: &mut Context<'_, '_, '_>, subject: &Code, proofs: 
         register.holder = Some(subject.text());
         register.purpose = Some(proof.purpose);
         context.overlay.put(&key, register)?;
-        entries.push(KeyEntry { suite: Suite::Ed25519Sha256, purpose: proof.purpose, key: proof.key, from: height, until: None });
+        entries.push(KeyEntry { suite: Suite::Ed25519Sha256, purpose: proof.purpose, key: proof.key, from, until: proof.until });
     }
     Ok(entries)
 }

@@ -26,6 +26,7 @@ pub mod stored;
 pub mod transaction;
 mod transfers;
 mod verify;
+mod waiting;
 
 pub use verify::{Admission, MAX_SEQUENCE};
 

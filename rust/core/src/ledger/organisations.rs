@@ -41,7 +41,7 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
     record.rate = admission.rate;
     record.commitments.clone_from(admission.commitments);
     record.children = Children::Map;
-    record.keys = register_keys(context, &subject.code(), admission.keys)?;
+    record.keys = register_keys(context, &subject.code(), admission.keys, &[Purpose::Transaction])?;
     if !record.keys.iter().any(|key| key.purpose == Purpose::Transaction) {
         return Err(Error::rule("no_key_left", "an organisation needs a transaction key, or it could never sign anything"));
     }

@@ -112,8 +112,18 @@ impl<'a> Overlay<'a> {
 
     /// Undoes what the running transaction changed.
     pub fn undo(&mut self) {
-        while let Some(previous) = self.journal.pop() {
-            let Some(change) = self.changes.pop() else { break };
+        self.undo_to(0);
+    }
+
+    /// How many versions the running transaction has written.
+    pub fn mark(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Undoes what the running transaction changed since a mark.
+    pub fn undo_to(&mut self, mark: usize) {
+        while self.journal.len() > mark {
+            let (Some(previous), Some(change)) = (self.journal.pop(), self.changes.pop()) else { break };
             match previous {
                 Some(entry) => self.entries.insert(change.key, Some(entry)),
                 // The first write of a key in this block: what the base has is read again when it is needed.

@@ -1,35 +1,19 @@
 //! The pool: transactions that wait to be sealed, and verified batches that wait for a block.
 //!
 //! Everything in it has passed the stateless checks of P18 except time, once. Both halves are bounded in bytes of memory: the encoded
-//! form and the parsed one, which may be ten times larger. What does not fit is refused with `overloaded` and can be sent again. The pool knows nothing of the state: whether an id was committed is
-//! asked by its caller.
+//! form and the parsed one, which may be ten times larger. What does not fit is refused with `overloaded` or `pool_share` and can be sent
+//! again. The pool knows nothing of the state: whether an id was committed, and who sent a transaction, its caller says.
 use super::transaction::{assemble_batch, batch_digest, Transaction};
+use super::waiting::Waiting;
+pub use super::waiting::{Verified, MAX_WAITING_BYTES};
 use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::Hash;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Most bytes of memory for transactions that wait to be sealed.
-pub const MAX_WAITING_BYTES: usize = 128 << 20;
 /// Most bytes of memory for batches in the pool.
 pub const MAX_POOL_BYTES: usize = 512 << 20;
-
-/// A transaction whose signatures verified, with its bytes.
-#[derive(Debug)]
-pub struct Verified {
-    /// Parsed form.
-    pub transaction: Transaction,
-    /// Encoded form.
-    pub bytes: Vec<u8>,
-}
-
-impl Verified {
-    /// Bytes of memory: encoded, and parsed with its texts.
-    fn memory(&self) -> usize {
-        2 * self.bytes.len() + self.transaction.memory()
-    }
-}
 
 /// A batch all of whose signatures verified.
 #[derive(Debug)]
@@ -87,24 +71,16 @@ impl Batch {
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub struct Pool {
-    waiting: VecDeque<Verified>,
-    waiting_bytes: usize,
-    waiting_memory: usize,
-    waiting_ids: HashSet<Hash>,
+    waiting: Waiting,
     batches: HashMap<Hash, Arc<Batch>>,
     batch_bytes: usize,
     batch_memory: usize,
 }
 
 impl Pool {
-    /// Whether the transaction waits to be sealed.
-    pub fn is_waiting(&self, id: &Hash) -> bool {
-        self.waiting_ids.contains(id)
-    }
-
     /// Transactions and bytes that wait to be sealed.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.waiting.len(), self.waiting_bytes)
+        self.waiting.size()
     }
 
     /// Batches and their bytes.
@@ -113,44 +89,29 @@ impl Pool {
     }
 
     /// Queues a verified transaction; one that waits already stays where it is.
+    ///
+    /// Errors: `Rule`, `overloaded` when all that waits fills the pool, `pool_share` when what its sender has waiting fills its share.
     pub fn push(&mut self, verified: Verified) -> Result<(), Error> {
-        if self.waiting_memory + verified.memory() > MAX_WAITING_BYTES && !self.is_waiting(&verified.transaction.id) {
-            return Err(Error::rule(
-                "overloaded",
-                format!("transactions wait already that fill {MAX_WAITING_BYTES} bytes; send it again in a moment"),
-            ));
-        }
-        self.push_again(verified);
+        self.waiting.check_room(&verified)?;
+        self.waiting.push(verified);
         Ok(())
     }
 
     /// Queues a transaction of a batch that was given up, whatever waits: its sender was told that it was taken in, and its bytes
     /// were counted in the other half until now. Says whether it was not waiting already.
     pub fn push_again(&mut self, verified: Verified) -> bool {
-        let is_new = self.waiting_ids.insert(verified.transaction.id);
-        if is_new {
-            self.waiting_bytes += verified.bytes.len();
-            self.waiting_memory += verified.memory();
-            self.waiting.push_back(verified);
-        }
-        is_new
+        self.waiting.push(verified)
     }
 
-    /// Makes a batch of the oldest waiting transactions; none when nothing waits.
+    /// Makes a batch of waiting transactions, their senders in turns; none when nothing waits.
     pub fn seal(&mut self, max_transactions: usize, max_bytes: usize) -> Option<Arc<Batch>> {
         let mut bytes = Vec::new();
         let mut transactions = Vec::new();
         let mut longest = 0;
         while transactions.len() < max_transactions {
-            match self.waiting.front() {
-                // 5 bytes are the longest array head that a batch can have
-                Some(next) if transactions.is_empty() || bytes.len() + next.bytes.len() + 5 <= max_bytes => {}
-                _ => break,
-            }
-            let Some(next) = self.waiting.pop_front() else { break };
-            self.waiting_bytes -= next.bytes.len();
-            self.waiting_memory -= next.memory();
-            self.waiting_ids.remove(&next.transaction.id);
+            // 5 bytes are the longest array head that a batch can have
+            let room = if transactions.is_empty() { usize::MAX } else { max_bytes.saturating_sub(bytes.len() + 5) };
+            let Some(next) = self.waiting.pop(room) else { break };
             bytes.extend_from_slice(&next.bytes);
             longest = longest.max(next.bytes.len());
             transactions.push(next.transaction);
@@ -218,7 +179,7 @@ mod tests {
         let operations = vec![Operation { action, reason: None, basis: None }];
         let body = Body { genesis: [0; 32], valid_until: 1, nonce: vec![nonce; 8], signers: vec![[0; 32]], operations };
         let bytes = body.encode();
-        Verified { transaction: Transaction { id: [nonce; 32], body, signatures: vec![[0; 64]] }, bytes }
+        Verified { sender: None, transaction: Transaction { id: [nonce; 32], body, signatures: vec![[0; 64]] }, bytes }
     }
 
     #[test]
@@ -231,9 +192,9 @@ mod tests {
         pool.push(one).unwrap();
         pool.push(transaction(1)).unwrap();
         pool.push(transaction(2)).unwrap();
-        assert_eq!((pool.waiting().0, pool.waiting_memory), (2, 2 * transaction(1).memory()));
+        assert_eq!((pool.waiting().0, pool.waiting.memory()), (2, 2 * transaction(1).memory()));
         let batch = pool.seal(10, 1 << 20).unwrap();
-        assert_eq!((pool.waiting(), pool.waiting_memory), ((0, 0), 0));
+        assert_eq!((pool.waiting(), pool.waiting.memory()), ((0, 0), 0));
         assert!(pool.batch_memory >= 2 * parsed);
         pool.insert(batch.clone()).unwrap();
         pool.remove(&batch.digest).unwrap();
@@ -241,12 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pool_refuses_what_is_new_and_takes_back_what_it_gave() {
-        let mut pool = Pool { waiting_memory: MAX_WAITING_BYTES, batch_memory: MAX_POOL_BYTES, ..Pool::default() };
-        let overloaded = |result: Result<(), Error>| matches!(result, Err(Error::Rule { reason: "overloaded", .. }));
-        assert!(overloaded(pool.push(transaction(1))));
-        assert!(pool.push_again(transaction(1)) && !pool.push_again(transaction(1)));
-        assert!(pool.push(transaction(1)).is_ok(), "what waits already is no more");
-        assert!(overloaded(pool.insert(Arc::new(Batch::new([1; 32], vec![0], Vec::new(), 0)))));
+    fn a_full_pool_refuses_batches() {
+        let mut pool = Pool { batch_memory: MAX_POOL_BYTES, ..Pool::default() };
+        let batch = Arc::new(Batch::new([1; 32], vec![0], Vec::new(), 0));
+        assert!(matches!(pool.insert(batch), Err(Error::Rule { reason: "overloaded", .. })));
     }
 }

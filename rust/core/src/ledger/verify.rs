@@ -1,6 +1,10 @@
 //! Taking transactions and batches in: every signature is verified once, here, in batches, and never again.
+use super::operation::Holder;
 use super::*;
+use crate::code::Code;
 use crate::hash::{tagged, Tag};
+use crate::map_key::MapKey;
+use crate::record::Record;
 use crate::signature::Item;
 use transaction::SignatureCheck;
 
@@ -52,10 +56,11 @@ impl Ledger {
         while !decoder.is_at_end() {
             let start = decoder.position();
             let transaction = Transaction::decode_next(&mut decoder)?;
-            parsed.push(Verified { transaction, bytes: decoder.between(start, decoder.position()).to_vec() });
+            parsed.push(Verified { sender: None, transaction, bytes: decoder.between(start, decoder.position()).to_vec() });
         }
-        let next = self.published().height + 1;
-        let parameters = self.parameters();
+        let published = self.published();
+        let next = published.height + 1;
+        let parameters = published.rules.parameters;
         let mut checks = Vec::new();
         let mut owner = Vec::new();
         let mut refused: Vec<Option<Error>> = Vec::with_capacity(parsed.len());
@@ -82,6 +87,9 @@ impl Ledger {
         }
         self.counters.transactions.fetch_add(parsed.len() as u64, Ordering::Relaxed);
         let mut admissions = Vec::with_capacity(parsed.len());
+        for (verified, _) in parsed.iter_mut().zip(&refused).filter(|(_, refused)| refused.is_none()) {
+            verified.sender = sender(&published.state, &verified.transaction);
+        }
         let mut pool = lock(&self.pool);
         for (verified, refused) in parsed.into_iter().zip(refused) {
             let id = verified.transaction.id;
@@ -169,7 +177,7 @@ impl Ledger {
         lock(&self.pool).waiting()
     }
 
-    /// Makes a batch of the oldest waiting transactions, within the network's limits; none when nothing waits.
+    /// Makes a batch of waiting transactions, their senders in turns (P72), within the network's limits; none when nothing waits.
     pub fn seal(&self, max_transactions: usize, max_bytes: usize) -> Option<Arc<Batch>> {
         let parameters = self.parameters();
         let limit = |asked: usize, limit: u64| asked.min(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -211,18 +219,18 @@ impl Ledger {
 
     /// Drops a batch from the pool and queues those of its transactions anew that may still be included; how many.
     pub fn reclaim(&self, digest: &Hash) -> usize {
-        let next = self.published().height + 1;
-        let parameters = self.parameters();
+        let published = self.published();
+        let (next, parameters) = (published.height + 1, &published.rules.parameters);
         let mut pool = lock(&self.pool);
         let Some(batch) = pool.remove(digest) else { return 0 };
         let Ok(transactions) = decode_batch(&batch.body, usize::MAX) else { return 0 };
         let mut queued = 0;
         for (transaction, range) in transactions {
             let may_stand = check_time(transaction.body.valid_until, next, parameters.window)
-                .and_then(|()| transaction.check_limits(range.len(), &self.genesis_hash, &parameters));
+                .and_then(|()| transaction.check_limits(range.len(), &self.genesis_hash, parameters));
             if may_stand.is_ok() && !self.is_included(&transaction.id) {
-                let bytes = batch.body[range].to_vec();
-                queued += usize::from(pool.push_again(Verified { transaction, bytes }));
+                let (bytes, sender) = (batch.body[range].to_vec(), sender(&published.state, &transaction));
+                queued += usize::from(pool.push_again(Verified { sender, transaction, bytes }));
             }
         }
         queued
@@ -232,4 +240,14 @@ impl Ledger {
     pub fn pool_size(&self) -> (usize, usize) {
         lock(&self.pool).size()
     }
+}
+
+/// Whose a transaction is, for the order in which it is sealed (P72): the city or organisation of the first registered key among its
+/// signers, of an item's key whoever issued the item.
+fn sender(state: &Snapshot, transaction: &Transaction) -> Option<Holder> {
+    transaction.body.signers.iter().find_map(|signer| {
+        let record = Record::decode(&state.get(&MapKey::Key(signer).path())?).ok()?;
+        let code = Code::parse(&record.holder?, None).ok()?;
+        Some(Holder { city: code.city()?, org: code.org() })
+    })
 }
