@@ -109,6 +109,9 @@ class FakeNode:
     def status(self) -> Mapping[str, Any]:
         return {"city": "130100", "height": "9", "name": "石家庄"}
 
+    def cities(self) -> Mapping[str, Any]:
+        return {"height": "1", "cities": []}
+
     def checkpoint(self) -> str | None:
         return "cityid/abc\n10\nAAAA\n\n— x y\n" if self.is_ready else None
 

@@ -164,7 +164,9 @@ async def _exchange_hellos(stream: TlsStream, city: str, own: Hello, caps: Mappi
         bulk_frames=limits.peer_bulk_frames,
         bulk_bytes=limits.peer_bulk_bytes,
     )
-    return Link(city, stream.peer_key(), hello, stream, reader, outbox, [Frame(city, kind, payload) for kind, payload in frames])
+    return Link(
+        city, stream.peer_key(), hello, stream, reader, outbox, [Frame(city, kind, payload) for kind, payload in frames]
+    )
 
 
 async def converse(link: Link, deliver: Deliver, traffic: Traffic, timeouts: Timeouts) -> None:

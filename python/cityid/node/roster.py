@@ -9,6 +9,7 @@ count besides, whatever the state says. What they let in is a connection and no 
 certificates alone.
 """
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cityid.errors import InputError
 from cityid.genesis import certificate_file
 from cityid.node.config import Address, parse_address
 
-__all__ = ["PEER_SERVICE", "Roster", "peer_address", "read_roster"]
+__all__ = ["PEER_SERVICE", "Roster", "certificate_of", "peer_address", "read_roster"]
 
 PEER_SERVICE: Final = "peer"
 _SCHEME: Final = "tls://"
@@ -51,7 +52,7 @@ def read_roster(
         if code == city:
             continue
         try:
-            found = _certificate(entry, folder)
+            found = certificate_of(entry, folder)
             certificates[found.public_key] = found
         except InputError as error:
             troubles.append(str(error))
@@ -86,7 +87,7 @@ def peer_address(entry: Mapping[str, Any]) -> Address | None:
     return None
 
 
-def _certificate(entry: Mapping[str, Any], folder: Path) -> keys.Certificate:
+def certificate_of(entry: Mapping[str, Any], folder: Path) -> keys.Certificate:
     """The certificate of a city's present TLS key. Raises `InputError` that names the city."""
     code = str(entry["city"])
     if entry["certificate"] is not None:
@@ -107,6 +108,11 @@ def _certificate(entry: Mapping[str, Any], folder: Path) -> keys.Certificate:
             raise InputError(f"{path}: {error}") from None
     if (found.city, found.public_key) != (code, entry["tls"]):
         raise InputError(f"{place} holds no certificate of {code} with the TLS key that the chain names; ask the city")
+    try:
+        # One that OpenSSL does not take would keep all the others out of a trust store.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found.der)
+    except ssl.SSLError as error:
+        raise InputError(f"{place} holds a certificate of {code} that OpenSSL refuses: {error}; ask the city") from None
     return found
 
 
