@@ -21,6 +21,7 @@ __all__ = [
     "Code",
     "Commit",
     "Consensus",
+    "Disclosed",
     "Genesis",
     "Ledger",
     "Members",
@@ -53,6 +54,7 @@ __all__ = [
     "verify",
     "verify_certificate",
     "verify_consistency",
+    "verify_disclosure",
     "verify_inclusion",
     "verify_signature",
     "verify_signatures",
@@ -328,6 +330,35 @@ def verify(
     `code`: an answer about another one is INVALID. `now`, in seconds since 1970: without it there is no age check and
     no claim to be current. `max_age`, in seconds: an older header makes UNKNOWN; 80 when left out. `min_height`: a
     lower header makes UNKNOWN. Raises `ValueError` for a negative time, and nothing for what stands in the answer.
+    """
+
+@final
+class Disclosed:
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+
+    proven: bool
+    """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
+    attributes: list[tuple[str, str, str, Literal["proven", "differs", "not_committed", "not_proven"]]]
+    """(attribute, schema, value, result) each, in the order of the disclosure."""
+    verdict: Verdict
+    """The verdict on the answer."""
+    def to_json(self) -> str:
+        """All of it, with stable keys; the verdict as `Verdict.to_json` has it."""
+
+def verify_disclosure(
+    disclosure: str,
+    answer: Answer | Buffer | None,
+    trust: Trust,
+    *,
+    now: int | float | None = None,
+    max_age: int | float | None = None,
+    min_height: int | None = None,
+) -> Disclosed:
+    """Checks disclosed attributes (the text of a disclosure file, P76) with nothing but an answer and a trust: pure.
+
+    The answer must be about the code of the disclosure; None takes the one that travels in the disclosure. The other
+    arguments are those of `verify`. Raises `MalformedInput` for a text that is no disclosure, bytes that are no answer,
+    or when there is no answer at all; `CodeError` for a code that breaks the grammar.
     """
 
 # ---------------------------------------------------------------- transactions

@@ -1,7 +1,7 @@
-//! How fast a block is executed: single-item transactions on a committed state, without signatures and without the state tree.
+//! How fast a block is executed: transactions of some items each on a committed state, without signatures and without the state tree.
 //!
 //! ```text
-//! cargo run --release -p cityid-core --example execute_rate -- [transactions] [repetitions]
+//! cargo run --release -p cityid-core --example execute_rate -- [items] [repetitions] [items of a transaction]
 //! ```
 use cityid_core::code::{Category, City, Class, Model, Org, Serial, Use};
 use cityid_core::error::Error;
@@ -21,6 +21,7 @@ const HEIGHT: u64 = 2;
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let (count, repetitions) = (arguments.next().unwrap_or(10_000), arguments.next().unwrap_or(15));
+    let each = arguments.next().unwrap_or(1).max(1);
     let city = City::parse("130100")?;
     let org = Org::parse("A7K2")?;
     let holder = Holder { city, org: Some(org) };
@@ -52,12 +53,15 @@ fn main() -> Result<(), Error> {
     let state = StateMap::new(1);
     let base = state.commit(state.candidate(records.iter().map(|(key, record)| (key.path(), Some(record.encode().into()))).collect())?)?;
 
+    let item = |number: usize| {
+        let commitments = vec![("location".to_owned(), sha256(&number.to_be_bytes()))];
+        Ok(NewItem { serial: Serial::new(number as u32)?, status: Status::Active, commitments, services: Vec::new() })
+    };
     let transactions: Vec<Transaction> = (0..count)
+        .step_by(each)
         .map(|number| {
-            let commitments = vec![("location".to_owned(), sha256(&number.to_be_bytes()))];
-            let serial = Serial::new(number as u32)?;
-            let item = NewItem { serial, status: Status::Active, commitments, services: Vec::new() };
-            let action = Action::RegisterItems { holder, category, items: vec![item] };
+            let items = (number..count.min(number + each)).map(item).collect::<Result<_, Error>>()?;
+            let action = Action::RegisterItems { holder, category, items };
             let operations = vec![Operation { action, reason: None, basis: None }];
             let body = Body { genesis: [0; 32], valid_until: HEIGHT, nonce: vec![0; 8], signers: vec![key], operations };
             Ok(Transaction { id: sha256(&number.to_le_bytes()), body, signatures: Vec::new() })
@@ -69,11 +73,11 @@ fn main() -> Result<(), Error> {
         let start = Instant::now();
         let executed = execute(&base, HEIGHT, &Parameters::default(), transactions.iter(), |_| false);
         micros.push(start.elapsed().as_micros());
-        if executed.committed != count {
-            return Err(Error::malformed(format!("{} of {count} transactions took effect", executed.committed)));
+        if executed.committed != transactions.len() {
+            return Err(Error::malformed(format!("{} of {} transactions took effect", executed.committed, transactions.len())));
         }
-        // What the block gives to the state, outside the measured part: all of it, once each.
-        if last_versions(&executed.changes).len() != count {
+        // What the block gives to the state, outside the measured part: every item once, and the range that has single items now.
+        if last_versions(&executed.changes).len() != count + 1 {
             return Err(Error::malformed("an item was written twice"));
         }
     }

@@ -10,6 +10,7 @@ pub mod block;
 pub mod checkpoint;
 pub mod code;
 pub mod commitment;
+pub mod disclosure;
 pub mod error;
 pub mod genesis;
 pub mod hash;

@@ -164,11 +164,11 @@ pub struct Table {
 /// The state of allocation of a (city, class).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// The next million range that nobody holds, 0 to 1000.
+    /// The lowest million range that nobody holds and that was not opened for thousands in turn, 0 to 1000.
     pub next_million: u64,
-    /// The million range that is open for thousands.
+    /// The million range whose thousands are handed out.
     pub open_million: Option<u64>,
-    /// The next free thousand in it, 0 to 1000.
+    /// The next thousand in it, 0 to 1000; one that was reserved is skipped.
     pub next_thousand: u64,
 }
 

@@ -13,15 +13,18 @@ mod support;
 
 use cityid_core::answer::{verify, Answer, CertifiedHeader, Options, VerdictKind};
 use cityid_core::block::{header_hash, Header};
-use cityid_core::code::{City, Serial};
+use cityid_core::code::{City, Code, Serial};
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{domain, hex, sha256, Hash, Suite, Tag};
 use cityid_core::json::from_hex;
-use cityid_core::ledger::operation::{possession_message, Action, Change, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
+use cityid_core::ledger::operation::{
+    possession_message, Action, Change, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target,
+};
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::transaction::{assemble, assemble_batch, batch_digest, signing_message, transaction_id, Body, Transaction};
 use cityid_core::map_key::{Kind, MapKey};
 use cityid_core::record::{Allocation, Children, Configuration, KeyEntry, Proposal, Purpose, Record, Recovery, Status, Succession, Table};
+use cityid_core::table::{Leaf, TableProof};
 use cityid_core::trust::Trust;
 use cityid_core::vote::{sign_bytes, CommitCertificate, VoteKind, NO_ROUND};
 use cityid_core::wire::{Decoder, Encoder};
@@ -314,16 +317,13 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
     let holder = Holder { city: city(), org: Some(org("A7K2")) };
     let commitments = vec![("name".to_owned(), [5; 32])];
     let services = vec![("linkset".to_owned(), "https://example.org/linkset".to_owned())];
-    let proof = |number: usize| {
-        let message = possession_message(genesis, &holder.code(), Purpose::Transaction, &public(number, 1));
-        KeyProof {
-            purpose: Purpose::Transaction,
-            key: public(number, 1),
-            from: 0,
-            until: None,
-            possession: secret(number, 1).sign(&message).to_bytes(),
-        }
+    let possession = |subject: Code, purpose, number: usize, until| {
+        let message = possession_message(genesis, &subject, purpose, &public(number, 1));
+        KeyProof { purpose, key: public(number, 1), from: 0, until, possession: secret(number, 1).sign(&message).to_bytes() }
     };
+    let proof = |number: usize| possession(holder.code(), Purpose::Transaction, number, Some(9_000));
+    let city_proof = |number, purpose| possession(Code::City { city: City::parse("130600").unwrap() }, purpose, number, None);
+    let range = Range::new(city(), class(), serial(1_000), 1_000).unwrap();
     let new_item = |number, status, full: bool| NewItem {
         serial: Serial::new(number).unwrap(),
         status,
@@ -332,7 +332,7 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
     };
     let update = ItemUpdate { serial: serial(1), expected_version: 1, commitments: commitments.clone(), services: services.clone() };
     let status = |target| Action::SetStatus { target, expected_version: 3, status: Status::Suspended };
-    let whole_code = cityid_core::code::Code::parse(&code(1), None).unwrap();
+    let whole_code = Code::parse(&code(1), None).unwrap();
     let actions = [
         (
             "1-admit-organisation",
@@ -365,20 +365,117 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
             },
         ),
         ("5-update-items", Action::UpdateItems { city: city(), class: class(), items: vec![update] }),
-        ("6-set-status-of-code", status(Target::Code(whole_code))),
-        ("6-set-status-of-range", status(Target::Range(Range { city: city(), class: class(), base: serial(1_000), size: 1_000 }))),
+        ("6-set-status-of-code", status(Target::Code(whole_code.clone()))),
+        ("6-set-status-of-range", status(Target::Range(range))),
         (
             "7-rotate-keys",
             Action::RotateKeys { subject: holder.code(), expected_version: 1, add: vec![proof(201)], remove: vec![public(200, 1)] },
         ),
+        (
+            "8-seal-range",
+            Action::SealRange {
+                range,
+                expected_version: 2,
+                table: NewTable { root: [1; 32], digest: [2; 32], count: 900 },
+                receipts: vec![
+                    StorageReceipt { city: city(), signature: [3; 64] },
+                    StorageReceipt { city: City::parse("310000").unwrap(), signature: [4; 64] },
+                ],
+            },
+        ),
+        (
+            "9-override-item",
+            Action::OverrideItem {
+                holder,
+                category: category(),
+                item: new_item(1_007, Status::Suspended, true),
+                expected_version: 1,
+                proof: TableProof {
+                    leaf: Some(Leaf { salt: [7; 16], record: item_record(&code(1_007), 1).encode() }),
+                    bitmap: 5,
+                    siblings: vec![[5; 32], [6; 32]],
+                },
+            },
+        ),
+        ("10-reserve-range", Action::ReserveRange { holder, range }),
+        (
+            "11-register-aliases",
+            Action::RegisterAliases {
+                namespace: "130100.A7K2/lamps".to_owned(),
+                aliases: vec![("L-1".to_owned(), whole_code.clone()), ("LAMP-0002".to_owned(), whole_code.clone())],
+            },
+        ),
+        ("12-map-district", Action::MapDistrict { city: city(), district: City::parse("130102").unwrap() }),
+        ("13-set-controllers", Action::SetControllers { subject: holder.code(), expected_version: 2, threshold: 2 }),
+        (
+            "14-update-profile",
+            Action::UpdateProfile {
+                subject: holder.code(),
+                expected_version: 2,
+                commitments: commitments.clone(),
+                services: services.clone(),
+                schema: None,
+            },
+        ),
+        (
+            "15-set-terms",
+            Action::SetTerms {
+                city: city(),
+                org: org("A7K2"),
+                expected_version: 2,
+                name: "Lighting office".to_owned(),
+                quota: 2_000,
+                rate: Some(500),
+            },
+        ),
+        ("16-start-recovery", Action::StartRecovery { subject: holder.code(), expected_version: 2, keys: vec![proof(202)] }),
+        ("17-end-recovery", Action::EndRecovery { subject: holder.code(), expected_version: 3, cancel: true }),
+        (
+            "18-offer-transfer",
+            Action::OfferTransfer { target: Target::Range(range), expected_version: 2, to: Some(Holder { org: None, ..holder }) },
+        ),
+        ("18-withdraw-transfer", Action::OfferTransfer { target: Target::Code(whole_code.clone()), expected_version: 2, to: None }),
+        ("19-accept-transfer", Action::AcceptTransfer { target: Target::Code(whole_code), expected_version: 2 }),
+        ("21-vote", Action::Vote { city: city(), proposal: 3 }),
+        ("22-withdraw-proposal", Action::WithdrawProposal { city: city(), proposal: 3 }),
     ];
     let mut operations: Vec<(&str, Operation)> =
         actions.into_iter().map(|(name, action)| (name, Operation { action, reason: None, basis: None })).collect();
     let allocate = operations[1].1.clone();
+    let changes = changes(city_proof(250, Purpose::Consensus), services);
+    operations.extend(
+        changes
+            .into_iter()
+            .map(|(name, change)| (name, Operation { action: Action::Propose { city: city(), change }, reason: None, basis: None })),
+    );
     operations.push(("2-with-reason", Operation { reason: Some(4), ..allocate.clone() }));
     operations.push(("2-with-basis", Operation { basis: Some([8; 32]), ..allocate.clone() }));
     operations.push(("2-with-reason-and-basis", Operation { reason: Some(4), basis: Some([8; 32]), ..allocate }));
     operations
+}
+
+/// Every change that cities vote on, as operation 20.
+fn changes(key: KeyProof, services: Vec<(String, String)>) -> Vec<(&'static str, Change)> {
+    let newcomer = City::parse("130600").unwrap();
+    vec![
+        (
+            "20-admit-city",
+            Change::AdmitCity {
+                city: newcomer,
+                name: "Baoding".to_owned(),
+                keys: vec![key.clone()],
+                certificate: vec![0x30, 0x01, 0x02],
+                services,
+            },
+        ),
+        ("20-remove-city", Change::RemoveCity { city: newcomer }),
+        ("20-set-city-status", Change::SetCityStatus { city: newcomer, status: Status::Suspended }),
+        ("20-replace-keys", Change::ReplaceKeys { city: newcomer, keys: vec![key], certificate: None }),
+        ("20-set-committee", Change::SetCommittee { cities: vec![city(), newcomer] }),
+        ("20-set-parameters", Change::SetParameters { values: vec![(0, 5_000), (12, 3)] }),
+        ("20-schedule-protocol", Change::ScheduleProtocol { version: 2, height: 5_000 }),
+        ("20-merge-city", Change::MergeCity { city: newcomer, into: city() }),
+    ]
 }
 
 fn transactions(files: &mut Files) {

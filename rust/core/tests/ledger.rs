@@ -364,8 +364,10 @@ fn status_moves_by_the_rule_and_what_the_city_suspends_only_the_city_reactivates
     world.refused(register(&[8]), &[&org], "suspended");
     world.ok(set_status("MA.156.130100.A7K2", 2, "active"), &[&city]);
     let range = |version: u64, status: &str| json!([{"op": "set_status", "range": {"city": "130100", "class": "010203", "base": 0, "size": 1000}, "expected_version": version, "status": status}]);
-    world.refused(range(1, "suspended"), &[&org], "not_authorised");
-    world.ok(range(1, "suspended"), &[&city]);
+    // Its second version: the first single item was noted in it.
+    world.refused(range(2, "suspended"), &[&org], "not_authorised");
+    world.refused(range(1, "suspended"), &[&city], "stale_version");
+    world.ok(range(2, "suspended"), &[&city]);
     world.refused(register(&[8]), &[&org], "suspended");
 }
 

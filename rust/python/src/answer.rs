@@ -5,6 +5,7 @@ use crate::ledger::{parameter_dict, set_rows};
 use cityid_core::answer::{self, CertifiedHeader, Options};
 use cityid_core::block::{Header, ValidatorSet};
 use cityid_core::code::City;
+use cityid_core::disclosure;
 use cityid_core::genesis;
 use cityid_core::record::Status;
 use cityid_core::trust;
@@ -339,4 +340,66 @@ pub fn verify(
         AnswerLike::Bytes(bytes) => py.detach(|| answer::verify_bytes(bytes, trust, &options)),
     };
     Ok(Verdict(verdict))
+}
+
+/// What a disclosure is worth under a trust.
+#[pyclass(frozen, module = "cityid")]
+pub struct Disclosed(disclosure::Disclosed);
+
+#[pymethods]
+impl Disclosed {
+    /// Whether every attribute is proven, of a subject that is registered.
+    #[getter]
+    fn proven(&self) -> bool {
+        self.0.is_proven()
+    }
+
+    /// (attribute, schema, value, result) each.
+    #[getter]
+    fn attributes(&self) -> Vec<(String, String, String, &'static str)> {
+        let row = |shown: &disclosure::Attribute| (shown.attribute.clone(), shown.schema.clone(), shown.value.clone());
+        self.0
+            .attributes
+            .iter()
+            .map(|(shown, finding)| (row(shown), finding.name()))
+            .map(|((attribute, schema, value), result)| (attribute, schema, value, result))
+            .collect()
+    }
+
+    /// The verdict on the answer.
+    #[getter]
+    fn verdict(&self) -> Verdict {
+        Verdict(self.0.verdict.clone())
+    }
+
+    fn to_json(&self) -> String {
+        self.0.to_json().to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Disclosed proven={} {}>", self.0.is_proven(), self.0.verdict.verdict.name())
+    }
+}
+
+/// Checks disclosed attributes against the commitments in an answer, or in the one that travels with them.
+#[pyfunction]
+#[pyo3(signature = (disclosure, answer, trust, *, now=None, max_age=None, min_height=None))]
+pub fn verify_disclosure(
+    py: Python<'_>,
+    disclosure: Text,
+    answer: Option<AnswerLike<'_>>,
+    trust: &Trust,
+    now: Option<f64>,
+    max_age: Option<f64>,
+    min_height: Option<u64>,
+) -> PyResult<Disclosed> {
+    let options =
+        Options { now_ms: milliseconds(now, "a time")?, max_age_ms: milliseconds(max_age, "an age")?, min_height, ..Options::default() };
+    let trust = &trust.0;
+    let given = match &answer {
+        None => None,
+        Some(AnswerLike::Answer(answer)) => Some(answer.get().0.clone()),
+        Some(AnswerLike::Bytes(bytes)) => Some(answer::Answer::decode(bytes).map_err(to_py)?),
+    };
+    py.detach(|| disclosure::Disclosure::from_json(&disclosure.0)?.verify(given.as_ref(), trust, &options)).map(Disclosed).map_err(to_py)
 }

@@ -25,7 +25,7 @@ mod _native {
     #[pymodule_export]
     const NEWEST_PROTOCOL: u64 = cityid_core::block::NEWEST_PROTOCOL;
     #[pymodule_export]
-    use super::answer::{verify, Answer, Genesis, Trust, Verdict};
+    use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]

@@ -2,7 +2,8 @@
 //!
 //! Both read the same chain as the verifier and judge it by the same function, so a node never gives a verdict that its own
 //! answer would not prove.
-use super::chain::{collect, judge, Asked, Collected, Entry, Finding};
+use super::chain::{judge, Asked, Entry, Finding};
+use super::collect::{collect, Collected};
 use super::verdict::VerdictKind;
 use super::{Answer, CertifiedHeader};
 use crate::code::Subject;

@@ -1,7 +1,7 @@
 //! The chain of records from the network down to a subject: which ones an answer shows, and what they mean together (P39).
 //!
 //! [`judge`] is the one reading of a chain. The verifier runs it on what an answer shows, the builder and the resolver on what a state
-//! holds, so they cannot disagree. [`collect`] only gathers, from a state, the records that `judge` will want.
+//! holds, so they cannot disagree. `collect` only gathers, from a state, the records that `judge` will want.
 //!
 //! Rules:
 //! - Map keys are derived from the subject and from records above, never taken from the answer.
@@ -19,15 +19,15 @@
 //! | item, not registered | deepest existing of (city, class), open million, held range; the missing child: null |
 //! | item of a sealed range | as above; the item's own entry stands only while the range counts overrides |
 //! | foreign | (no city) foreign or null |
-use super::build::{StateReader, TableLookup};
+//! | named alias | alias or null; then, when it names an item, as that item |
+//! | 21 digits of no member city | city: null, district or null; then the district's city and, as an alias of it, the 21 digits |
 use super::verdict::VerdictKind;
-use crate::code::{City, Class, Code, Members, Serial, Subject};
+use crate::code::{City, Class, Code, Members, NamedAlias, Serial, Subject};
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::map_key::{Kind, MapKey};
 use crate::record::{Children, Record, Status, Table};
 use crate::table::{TableProof, MILLION_DEPTH, THOUSAND_DEPTH};
-use std::sync::Arc;
 
 /// What an answer is about, read without a member list: membership is proven by the city's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) enum Asked {
     Code(Code),
     /// The place that a 21-digit alias names.
     Place(Place),
+    /// An alias in a namespace.
+    Named(NamedAlias),
     /// A foreign code.
     Foreign(String),
     /// It fits the grammar but for its check character: foreign if the city is no member, else a mistake.
@@ -57,6 +59,7 @@ impl Asked {
             Ok(Subject::Code(Code::Foreign(foreign))) => return Ok(Asked::Foreign(foreign.as_str().to_owned())),
             Ok(Subject::Code(code)) => return Ok(Asked::Code(code)),
             Ok(Subject::Alias(alias)) => return Ok(Asked::Place(Place { city: alias.city, class: alias.class, serial: alias.serial })),
+            Ok(Subject::Named(named)) => return Ok(Asked::Named(named)),
             Err(mistake) => mistake,
         };
         // Without any member every fitting string is foreign. Only a wrong check character makes the difference.
@@ -75,11 +78,12 @@ impl Asked {
         match self {
             Asked::Code(code) => code.text(),
             Asked::Place(place) => format!("{}{}{}", place.city, place.class, place.serial),
+            Asked::Named(named) => named.to_string(),
             Asked::Foreign(text) | Asked::Mistyped { text, .. } => text.clone(),
         }
     }
 
-    fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<Place> {
         match self {
             Asked::Code(Code::Item { city, category, serial, .. }) => Some(Place { city: *city, class: category.class, serial: *serial }),
             Asked::Place(place) => Some(*place),
@@ -144,6 +148,7 @@ pub(super) fn judge(asked: &Asked, entries: &[Entry], table: Option<&TableProof>
         return refuse("a table proof is shown, and no sealed range is involved");
     }
     let Chain { statuses, mut finding, .. } = chain;
+    note_pending(entries, &mut finding);
     if finding.verdict == VerdictKind::Registered {
         // P13: the worst along the chain.
         finding.status = statuses.iter().map(|(_, status, _)| *status).max();
@@ -151,6 +156,28 @@ pub(super) fn judge(asked: &Asked, entries: &[Entry], table: Option<&TableProof>
         finding.notes.extend(by_city.map(|(kind, status, _)| format!("the {} was set to {} by its city", kind.name(), status.name())));
     }
     Ok(finding)
+}
+
+/// P54, P56: what is about to change of the record that decides and of those above it. About registration, never about the thing.
+fn note_pending(entries: &[Entry], finding: &mut Finding) {
+    // Of an item the record that decides counts, which may stand in a table.
+    let above = entries.iter().filter(|entry| entry.kind != Kind::Item).filter_map(|entry| entry.record.as_ref());
+    let item = finding.record.as_ref().filter(|record| record.kind == Kind::Item);
+    let mut notes = Vec::new();
+    for record in above.chain(item) {
+        let name = record.kind.name();
+        if let Some(recovery) = &record.recovery {
+            notes.push(format!(
+                "a recovery of the keys of the {name} is under way: from height {} on other keys may take over",
+                recovery.due
+            ));
+        }
+        if let Some(receiver) = &record.offered_to {
+            let what = if record.kind == Kind::Item { "item".to_owned() } else { format!("{name} range that holds it") };
+            notes.push(format!("the {what} is offered to {receiver}, who has not accepted yet"));
+        }
+    }
+    finding.notes.extend(notes);
 }
 
 impl Finding {
@@ -195,9 +222,13 @@ impl<'a> Chain<'a> {
             }
             Asked::Code(code) => code.city().ok_or_else(|| Error::malformed("a native code without a city"))?,
             Asked::Place(place) => place.city,
+            Asked::Named(named) => named.city(),
             Asked::Mistyped { city, .. } => *city,
         };
         let Some(city_record) = self.next(&MapKey::City(city))? else {
+            if let Asked::Place(place) = asked {
+                return self.district(place.city, &asked.text(), table);
+            }
             self.finding.verdict = VerdictKind::NotOurs;
             self.finding.notes.push(format!("{city} is not a member city"));
             return Ok(());
@@ -225,6 +256,7 @@ impl<'a> Chain<'a> {
                 }
                 Ok(())
             }
+            Asked::Named(named) => self.alias(city, named.namespace(), named.alias(), table),
             Asked::Mistyped { .. } => {
                 refuse("the subject fails only its check character, and its city is a member: it is mistyped, not foreign")
             }
@@ -233,6 +265,33 @@ impl<'a> Chain<'a> {
                 None => refuse("the subject names no place of an item"),
             },
         }
+    }
+
+    /// An old number whose first six digits are no member city (P73).
+    fn district(&mut self, district: City, number: &str, table: Option<&TableProof>) -> Result<(), Error> {
+        let Some(record) = self.next(&MapKey::District(district))? else {
+            self.finding.verdict = VerdictKind::NotOurs;
+            self.finding.notes.push(format!("{district} is neither a member city nor a district of one"));
+            return Ok(());
+        };
+        // Absent as a city, it cannot be its own district: two claims about one path would stand in one answer.
+        let Some(city) = record.administered_by.filter(|city| *city != district) else {
+            return refuse("the record of the district names no other city");
+        };
+        children_in_map(self.present(&MapKey::City(city))?)?;
+        self.finding.notes.push(format!("{district} is a district of {city}"));
+        self.alias(city, city.as_str(), number, table)
+    }
+
+    fn alias(&mut self, city: City, namespace: &str, alias: &str, table: Option<&TableProof>) -> Result<(), Error> {
+        let Some(record) = self.next(&MapKey::Alias(namespace, alias.as_bytes()))? else {
+            self.finding.notes.push(format!("{alias} is no alias of {namespace}"));
+            return Ok(());
+        };
+        let (code, place) = named_place(record, city)?;
+        self.finding.notes.push(format!("{alias} of {namespace} stands for {code}"));
+        self.finding.code = Some(code.text());
+        self.item(&Asked::Code(code), &place, table)
     }
 
     fn item(&mut self, asked: &Asked, place: &Place, table: Option<&TableProof>) -> Result<(), Error> {
@@ -350,12 +409,12 @@ impl<'a> Chain<'a> {
 }
 
 impl Place {
-    fn item_key(&self) -> MapKey<'static> {
+    pub fn item_key(&self) -> MapKey<'static> {
         MapKey::Item(self.city, self.class, self.serial)
     }
 
     /// The code of an item record, which must be one of this place.
-    fn code_of(&self, record: &Record) -> Result<Code, Error> {
+    pub fn code_of(&self, record: &Record) -> Result<Code, Error> {
         let text = record.code.as_deref().unwrap_or_default();
         match Code::parse(text, None) {
             Ok(code) if Asked::Code(code.clone()).place() == Some(*self) && code.text() == text => Ok(code),
@@ -364,8 +423,18 @@ impl Place {
     }
 }
 
+/// The item that an alias of a city names.
+pub(super) fn named_place(record: &Record, city: City) -> Result<(Code, Place), Error> {
+    let text = record.code.as_deref().unwrap_or_default();
+    let asked = Asked::Code(Code::parse(text, None)?);
+    match (asked.place(), asked) {
+        (Some(place), Asked::Code(code)) if place.city == city && code.text() == text => Ok((code, place)),
+        _ => refuse(format!("the alias names {text:?}, which is not the code of an item of {city}")),
+    }
+}
+
 /// Where the items of a range live, from a record whose fields fit each other.
-enum Range {
+pub(super) enum Range {
     /// A million range that nobody holds, open for thousands.
     Open,
     /// Single items in the map.
@@ -377,7 +446,7 @@ enum Range {
 impl Range {
     /// Refuses a range that contradicts itself: a thousand range that is divided, a divided range that somebody holds, a held
     /// range that nobody holds, children nowhere, or a table of the wrong depth.
-    fn read(record: &Record, place: &Place) -> Result<Range, Error> {
+    pub fn read(record: &Record, place: &Place) -> Result<Range, Error> {
         let (depth, size) = if record.kind == Kind::Million { (MILLION_DEPTH, 1_000_000) } else { (THOUSAND_DEPTH, 1_000) };
         match (record.children, &record.holder, &record.table) {
             (Children::Map, None, None) if record.kind == Kind::Million => Ok(Range::Open),
@@ -391,7 +460,7 @@ impl Range {
 }
 
 /// P41: between leaf and override the higher version wins, and of equal ones the override.
-fn newer<'r>(own: Option<&'r Record>, leaf: Option<&'r Record>) -> Option<&'r Record> {
+pub(super) fn newer<'r>(own: Option<&'r Record>, leaf: Option<&'r Record>) -> Option<&'r Record> {
     match (own, leaf) {
         (Some(own), Some(leaf)) if leaf.version > own.version => Some(leaf),
         (own, leaf) => own.or(leaf),
@@ -407,102 +476,6 @@ fn children_in_map(record: &Record) -> Result<(), Error> {
 
 fn refuse<T>(why: impl std::fmt::Display) -> Result<T, Error> {
     Err(Error::proof(format!("{why}; fetch the answer again, from another gateway if this repeats")))
-}
-
-/// What a state holds of a subject: the encoded records in the order of P39, and the table proof if it was found.
-pub(super) struct Collected {
-    pub records: Vec<(Kind, Option<Arc<[u8]>>)>,
-    pub table: Option<TableProof>,
-}
-
-/// Gathers from a state the records that [`judge`] wants.
-pub(super) fn collect(asked: &Asked, reader: &impl StateReader, tables: TableLookup<'_>) -> Result<Collected, Error> {
-    let mut collector = Collector { reader, records: Vec::new() };
-    let mut table = None;
-    collector.add(&MapKey::Network);
-    match asked {
-        Asked::Foreign(text) => {
-            collector.add(&MapKey::Foreign(text));
-        }
-        Asked::Mistyped { city, .. } | Asked::Code(Code::City { city }) => {
-            collector.add(&MapKey::City(*city));
-        }
-        Asked::Code(Code::Org { city, org }) => {
-            let _ = collector.add(&MapKey::City(*city)) && collector.add(&MapKey::Organisation(*city, *org));
-        }
-        Asked::Code(Code::Category { city, org, category }) => {
-            let _ = collector.add(&MapKey::City(*city))
-                && org.is_none_or(|org| collector.add(&MapKey::Organisation(*city, org)))
-                && collector.add(&MapKey::Category(*city, *org, *category));
-        }
-        Asked::Code(Code::Item { .. } | Code::Foreign(_)) | Asked::Place(_) => {
-            if let Some(place) = asked.place() {
-                if collector.add(&MapKey::City(place.city)) {
-                    table = collector.item(&place, tables)?;
-                }
-            }
-        }
-    }
-    Ok(Collected { records: collector.records, table })
-}
-
-struct Collector<'r, R> {
-    reader: &'r R,
-    records: Vec<(Kind, Option<Arc<[u8]>>)>,
-}
-
-impl<R: StateReader> Collector<'_, R> {
-    /// Adds what stands under a key; says whether that is a record.
-    fn add(&mut self, key: &MapKey<'_>) -> bool {
-        let record = self.reader.get(&key.path());
-        let present = record.is_some();
-        self.records.push((key.kind(), record));
-        present
-    }
-
-    fn read(&self, key: &MapKey<'_>) -> Result<Option<Record>, Error> {
-        self.reader.get(&key.path()).map(|bytes| Record::decode(&bytes)).transpose()
-    }
-
-    fn item(&mut self, place: &Place, tables: TableLookup<'_>) -> Result<Option<TableProof>, Error> {
-        let Place { city, class, serial } = *place;
-        let (million, thousand) = (MapKey::Million(city, class, serial), MapKey::Thousand(city, class, serial));
-        let (key, record) = match self.read(&thousand)? {
-            Some(record) => (thousand, record),
-            None => match self.read(&million)? {
-                Some(record) => (million, record),
-                None => {
-                    let _ = self.add(&MapKey::Class(city, class)) && self.add(&million);
-                    return Ok(None);
-                }
-            },
-        };
-        let (sealed, shows_item) = match Range::read(&record, place)? {
-            Range::Open => {
-                self.add(&million);
-                self.add(&thousand);
-                return Ok(None);
-            }
-            Range::Items => (None, true),
-            Range::Sealed(sealed) => (Some(sealed), sealed.table.overrides > 0),
-        };
-        // A table that does not fit the range's root is damaged: as good as not at hand.
-        let fits = |proof: &TableProof, sealed: &Sealed| proof.verify(&sealed.table.root, sealed.table.depth, sealed.index).is_ok();
-        let table = sealed.and_then(|sealed| tables(&sealed.table, sealed.index).filter(|proof| fits(proof, &sealed)));
-        let own = if shows_item { self.read(&place.item_key())? } else { None };
-        let leaf = match table.as_ref().and_then(|table| table.leaf.as_ref()) {
-            Some(leaf) => Some(Record::decode(&leaf.record)?),
-            None => None,
-        };
-        if let Some(org) = newer(own.as_ref(), leaf.as_ref()).map(|record| place.code_of(record)).transpose()?.and_then(|code| code.org()) {
-            self.add(&MapKey::Organisation(city, org));
-        }
-        self.add(&key);
-        if shows_item {
-            self.add(&place.item_key());
-        }
-        Ok(table)
-    }
 }
 
 /// Where the digits of the city stand in a string that fits the grammar: after `MA.156.`.

@@ -5,7 +5,7 @@
 //! ```
 //! - [`verify()`] turns an answer and a [`Trust`](crate::trust::Trust) into a [`Verdict`]; [`build()`] makes the answer of a state;
 //!   [`resolve()`] gives the same verdict of one's own state without a proof.
-//! - `chain` says which records an answer shows and what they mean; builder and verifier share it.
+//! - `chain` says which records an answer shows and what they mean; builder and verifier share it. `collect` gathers them.
 //! - `certified` is the header with its certificate.
 //!
 //! Rules of the format: deterministic CBOR, each field bounded, nothing that the verifier can derive is stored, so there is one
@@ -16,6 +16,7 @@
 mod build;
 mod certified;
 mod chain;
+mod collect;
 mod text;
 mod verdict;
 mod verify;
@@ -39,7 +40,7 @@ use serde_json::{json, Map, Value};
 pub const MAX_ANSWER: usize = 256 * 1024;
 /// The longest answer in JSON: base64url takes four bytes for three.
 pub const MAX_ANSWER_JSON: usize = 384 * 1024;
-/// The most records of an answer; no subject needs more than five.
+/// The most records of an answer; an old number of a district needs all eight.
 pub const MAX_RECORDS: usize = 8;
 /// The most hashes of a state proof. A tree is as deep as the longest common prefix of two paths; 128 levels for each of eight
 /// paths is more than anybody can reach by searching for keys.
@@ -50,7 +51,7 @@ const MAX_PROOF_OPS: usize = 1_024;
 /// What a state has to say about a subject, with everything that proves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// A canonical code, a foreign code verbatim, or a 21-digit alias.
+    /// A canonical code, a foreign code verbatim, a 21-digit alias, or `alias:NAMESPACE:ALIAS`.
     pub subject: String,
     /// The records of P39 in their order; none is proven absent.
     pub records: Vec<(Kind, Option<Vec<u8>>)>,

@@ -72,7 +72,7 @@ pub struct Verdict {
     pub notes: Vec<String>,
     /// The canonical subject.
     pub subject: Option<String>,
-    /// The code of `record`: the subject's, or another one of MISMATCH and of an alias.
+    /// The code of `record`: the subject's, or another one of MISMATCH; of an alias the code that it stands for.
     pub code: Option<String>,
     /// The record that decides: of a foreign code the claims to it.
     pub record: Option<Record>,

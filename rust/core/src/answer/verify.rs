@@ -163,7 +163,7 @@ fn check_trust(header: &Header, trust: &Trust, verdict: &mut Verdict) -> Result<
 fn check_state_proof(answer: &Answer, header: &Header, paths: &[Hash]) -> Result<(), Error> {
     let values = answer.records.iter().map(|(_, record)| record.as_ref().map(|record| sha256(record)));
     let mut claims: Vec<(Hash, Option<Hash>)> = paths.iter().copied().zip(values).collect();
-    // The kinds of a chain differ and a path starts with its kind, so no two are equal.
+    // The kinds of a chain differ but for two cities, one of them absent and the other there, so no two paths are equal.
     claims.sort_unstable_by_key(|(path, _)| *path);
     state::verify(&header.state_root, &claims, &answer.proof)
 }

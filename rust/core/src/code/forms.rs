@@ -1,4 +1,5 @@
 //! Forms that carry a code: URL and DID, with their percent-encoding, in and out.
+use super::alias::ALIAS_PREFIX;
 use super::check::ALPHABET;
 use super::parse::{foreign_length_error, is_printable, refuse_unprintable, strip_prefix_ignoring_case, FOREIGN_PREFIX};
 use super::{Code, Members, MAX_FOREIGN_BYTES, MAX_INPUT_BYTES};
@@ -95,9 +96,12 @@ fn code_in_url(after_scheme: &[u8]) -> Result<&[u8], Error> {
     let Some(code) = parameters.next() else {
         return Ok(path);
     };
-    // Three bytes decide, and an escape that does not decode cannot be one of them.
-    let path_start = Unescape { rest: path }.map_while(Result::ok).map(|(byte, _)| byte.to_ascii_uppercase());
-    let path_is_code = path_start.take(FOREIGN_PREFIX.len()).eq(FOREIGN_PREFIX.bytes());
+    // The first bytes decide, and an escape that does not decode cannot be one of them.
+    let path_starts_with = |prefix: &str| {
+        let start = Unescape { rest: path }.map_while(Result::ok).take(prefix.len());
+        start.map(|(byte, _)| byte.to_ascii_uppercase()).eq(prefix.bytes().map(|byte| byte.to_ascii_uppercase()))
+    };
+    let path_is_code = path_starts_with(FOREIGN_PREFIX) || path_starts_with(ALIAS_PREFIX);
     if path_is_code || parameters.next().is_some() {
         return Err(Error::Code("the URL names more than one code; keep the one in its path or one parameter `code`".into()));
     }

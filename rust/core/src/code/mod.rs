@@ -18,6 +18,7 @@
 //! - Every [`Code`] value is valid: its fields are checked when they are made, and the check character is computed, never stored.
 //!
 //! This module does not know which cities are members (the caller brings [`Members`]) nor which codes exist (the ledger does).
+mod alias;
 mod check;
 mod fields;
 mod forms;
@@ -26,12 +27,14 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+pub use alias::{Alias, NamedAlias, MAX_ALIAS};
 pub use check::check_character;
 pub use fields::{City, Class, Model, Org, Serial, Use};
 pub use members::Members;
 pub use parse::parse_many;
 
 use crate::error::Error;
+use alias::read_named_alias;
 use check::CheckSum;
 use forms::with_carried_code;
 use parse::{read_alias, read_code, read_foreign};
@@ -244,31 +247,6 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// The 21-digit alias of an item: `130100 010203 000012345` without the spaces (the widths of CJ/T 553-2024).
-/// Which code it stands for is a look-up: it does not hold organisation, use and model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Alias {
-    /// The city.
-    pub city: City,
-    /// The class.
-    pub class: Class,
-    /// The serial within (city, class).
-    pub serial: Serial,
-}
-
-impl Alias {
-    /// Reads exactly 21 digits.
-    pub fn parse(text: &str) -> Result<Alias, Error> {
-        read_alias(text.as_bytes())
-    }
-}
-
-impl fmt::Display for Alias {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.city, self.class, self.serial)
-    }
-}
-
 /// What a person may ask about: a code or an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -276,16 +254,21 @@ pub enum Subject {
     Code(Code),
     /// A 21-digit alias.
     Alias(Alias),
+    /// An alias in a namespace.
+    Named(NamedAlias),
 }
 
 impl Subject {
-    /// Reads either: a text of digits alone is an alias, everything else a code. Both may come in a URL, as in [`Code::parse`].
+    /// Reads any of them: a text of digits alone is a 21-digit alias, one that starts with `alias:` a named one, everything else a
+    /// code. All may come in a URL, as in [`Code::parse`].
     pub fn parse(text: &str, members: Option<&Members>) -> Result<Subject, Error> {
         with_carried_code(text.as_bytes(), |subject| {
             if !subject.is_empty() && subject.iter().all(u8::is_ascii_digit) {
-                read_alias(subject).map(Subject::Alias)
-            } else {
-                read_code(subject, members).map(Subject::Code)
+                return read_alias(subject).map(Subject::Alias);
+            }
+            match read_named_alias(subject) {
+                Some(named) => named.map(Subject::Named),
+                None => read_code(subject, members).map(Subject::Code),
             }
         })
     }
@@ -296,6 +279,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Code(code) => code.fmt(f),
             Subject::Alias(alias) => alias.fmt(f),
+            Subject::Named(named) => named.fmt(f),
         }
     }
 }

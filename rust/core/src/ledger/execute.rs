@@ -11,7 +11,7 @@ use crate::hash::Hash;
 use crate::index::Snapshot;
 use crate::map_key::MapKey;
 use crate::profile::{attribute_fault, name_fault, service_fault};
-use crate::record::{Purpose, Status};
+use crate::record::{Purpose, Record, Status};
 use crate::wire::Encoder;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -60,8 +60,10 @@ pub fn execute<'t>(
             executed.receipts.push(duplicate_receipt(id));
             continue;
         }
-        let mut context = Context { overlay: &mut overlay, charges: &mut charges, parameters, signers: &transaction.body.signers };
-        match context.run_all(&transaction.body.operations) {
+        let body = &transaction.body;
+        let mut context =
+            Context { overlay: &mut overlay, charges: &mut charges, parameters, genesis: &body.genesis, signers: &body.signers };
+        match context.run_all(&body.operations) {
             Ok(outputs) => {
                 overlay.keep();
                 executed.committed += 1;
@@ -116,6 +118,8 @@ pub struct Context<'o, 's, 't> {
     pub charges: &'o mut Charges,
     /// Limits.
     pub parameters: &'o Parameters,
+    /// The network, as every transaction that is executed names it (P18).
+    pub genesis: &'t Hash,
     /// Who signed the transaction.
     pub signers: &'t [[u8; 32]],
 }
@@ -185,12 +189,16 @@ impl Context<'_, '_, '_> {
         }
     }
 
-    /// Whether a transaction key of the subject signed (P29). Not whether the subject may act now: see [`Context::authorise`].
+    /// Whether the subject signed (P29). Not whether it may act now: see [`Context::authorise`].
     pub fn is_signed_by(&mut self, subject: &Holder) -> Result<bool, Error> {
-        let height = self.overlay.height();
-        let Some(entry) = self.subject(subject)? else { return Ok(false) };
-        let signed = entry.record.keys_for(Purpose::Transaction, height).any(|key| self.signers.binary_search(key).is_ok());
-        Ok(signed)
+        Ok(self.subject(subject)?.is_some_and(|entry| self.is_signed_by_keys_of(&entry.record)))
+    }
+
+    /// Whether as many transaction keys of a record signed as its threshold says (P29).
+    pub fn is_signed_by_keys_of(&self, record: &Record) -> bool {
+        let keys = record.keys_for(Purpose::Transaction, self.overlay.height());
+        let signed = keys.filter(|key| self.signers.binary_search(key).is_ok()).count() as u64;
+        signed >= record.threshold.unwrap_or(1)
     }
 
     /// The worst status of the subject and of what it is part of (P13).
@@ -210,11 +218,11 @@ impl Context<'_, '_, '_> {
         if !self.is_signed_by(subject)? {
             return Err(Error::rule(
                 "not_authorised",
-                format!("no transaction key of {} signed; sign with one of its present keys", subject.code()),
+                format!("too few transaction keys of {} signed; sign with as many of its present keys as must", subject.code()),
             ));
         }
         self.charge(subject)?;
-        self.check_active(subject)
+        self.check_holder_active(subject)
     }
 
     /// Charges a subject that signed for the running operation (P72).
@@ -247,10 +255,11 @@ impl Context<'_, '_, '_> {
         }
         let administration = self.administration(holder.city)?;
         self.authorise(&administration)?;
-        self.check_active(holder)
+        self.check_holder_active(holder)
     }
 
-    fn check_active(&mut self, subject: &Holder) -> Result<(), Error> {
+    /// Demands that a holder may act now.
+    pub fn check_holder_active(&mut self, subject: &Holder) -> Result<(), Error> {
         match self.effective_status(subject)? {
             Status::Active => Ok(()),
             status => {

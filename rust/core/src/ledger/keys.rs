@@ -1,6 +1,7 @@
-//! The keys of a subject and how many of them must sign (P17, P28, P51).
-use super::execute::{check_version, Context, Output};
-use super::operation::{Holder, KeyProof};
+//! The keys of a subject and how many of them must sign (P16, P17, P28, P51).
+use super::execute::{Context, Output};
+use super::operation::KeyProof;
+use super::subject::Subject;
 use crate::code::Code;
 use crate::error::Error;
 use crate::hash::{hex, Suite};
@@ -8,54 +9,61 @@ use crate::map_key::{Kind, MapKey};
 use crate::record::{KeyEntry, Purpose, Record};
 use crate::signature;
 
-/// The most transaction keys of a subject; its keys of other purposes do not count.
+/// The most keys of one purpose; those of other purposes do not count, or a city with many would be held fast.
 const MAX_KEYS: usize = 16;
+/// The purposes that subjects manage themselves; the others are for governance (P64).
+const MANAGED: [Purpose; 3] = [Purpose::Transaction, Purpose::Recovery, Purpose::Assertion];
 
-/// P28: a subject replaces transaction keys of its own.
+/// P28: a subject replaces keys of its own.
 pub fn rotate(
     context: &mut Context<'_, '_, '_>,
-    subject: &Code,
+    code: &Code,
     expected_version: u64,
     add: &[KeyProof],
     remove: &[[u8; 32]],
 ) -> Result<Output, Error> {
-    let code = subject;
-    let subject = &Holder::parse(&code.text())?;
-    context.authorise(subject)?;
-    let Some(entry) = context.subject(subject)? else {
-        return Err(Error::rule("unknown_code", format!("{} has no record", subject.code())));
-    };
-    check_version(&entry, expected_version)?;
-    let mut keys = entry.record.keys.clone();
+    let subject = Subject::find(context, code)?;
+    subject.authorise(context)?;
+    subject.check_version(expected_version)?;
+    subject.check_settled()?;
+    let mut keys = subject.record().keys.clone();
     for old in remove {
-        let position = keys.iter().position(|held| held.key == *old);
-        match position.map(|position| (position, keys[position].purpose)) {
-            Some((position, Purpose::Transaction)) => {
+        match keys.iter().position(|held| held.key == *old) {
+            Some(position) => {
+                check_purpose(keys[position].purpose, &MANAGED)?;
                 keys.remove(position);
             }
-            Some((_, purpose)) => return Err(bad_purpose(purpose)),
-            None => return Err(Error::rule("unknown_key", format!("{} does not hold the key {}", subject.code(), hex(old)))),
+            None => return Err(Error::rule("unknown_key", format!("{code} does not hold the key {}", hex(old)))),
         }
     }
-    keys.extend(register_keys(context, code, add, &[Purpose::Transaction])?);
-    let count = keys.iter().filter(|key| key.purpose == Purpose::Transaction).count();
-    if count > MAX_KEYS {
-        return Err(Error::rule("too_large", format!("{count} transaction keys, the limit is {MAX_KEYS}; remove one")));
+    keys.extend(register_keys(context, code, add, &MANAGED)?);
+    for purpose in MANAGED {
+        let count = keys.iter().filter(|key| key.purpose == purpose).count();
+        if count > MAX_KEYS {
+            return Err(Error::rule("too_large", format!("{count} {} keys, the limit is {MAX_KEYS}; remove one", purpose.name())));
+        }
     }
-    if count == 0 {
-        return Err(Error::rule("no_key_left", "a subject keeps at least one transaction key, or it could never sign again"));
+    // An item may have keys of other purposes alone: its holder then goes on speaking for it.
+    if !subject.is_item() || subject.has_keys() || keys.iter().any(|key| key.purpose == Purpose::Transaction) {
+        check_standing(&keys, context.overlay.height(), subject.record().threshold.unwrap_or(1))?;
     }
     keys.sort_unstable_by_key(|key| (key.purpose, key.key));
-    let key = match subject.org {
-        Some(org) => MapKey::Organisation(subject.city, org),
-        None => MapKey::City(subject.city),
-    };
-    context.overlay.update(&key, &entry, |record| record.keys = keys)?;
+    subject.change(context, |record| record.keys = keys)?;
     Ok(Output::None)
 }
 
-fn bad_purpose(purpose: Purpose) -> Error {
-    Error::rule("bad_purpose", format!("keys of purpose {} are not managed by this operation; only transaction keys are", purpose.name()))
+/// P51: a subject says how many of its keys must sign.
+pub fn set_controllers(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64, threshold: u64) -> Result<Output, Error> {
+    let subject = Subject::find(context, code)?;
+    subject.authorise(context)?;
+    subject.check_version(expected_version)?;
+    subject.check_settled()?;
+    if threshold == 0 {
+        return Err(Error::rule("no_key_left", "a threshold of 0 would let everybody sign; at least one key must"));
+    }
+    check_standing(&subject.record().keys, context.overlay.height(), threshold)?;
+    subject.change(context, |record| record.threshold = (threshold > 1).then_some(threshold))?;
+    Ok(Output::None)
 }
 
 /// Whether the subject can go on signing whatever time brings: as many transaction keys that count at `height` and have no end as
@@ -115,7 +123,22 @@ pub fn register_keys(
     Ok(entries)
 }
 
-/// P51: a subject says how many of its keys must sign.
-pub fn set_controllers(context: &mut Context<'_, '_, '_>, subject: &Code, expected_version: u64, threshold: u64) -> Result<Output, Error> {
-    super::unfinished(context, &(subject, expected_version, threshold))
+/// [`register_keys`] for a new organisation (P22), which must be able to sign.
+pub fn register_first_keys(context: &mut Context<'_, '_, '_>, subject: &Code, proofs: &[KeyProof]) -> Result<Vec<KeyEntry>, Error> {
+    let entries = register_keys(context, subject, proofs, &MANAGED)?;
+    check_standing(&entries, context.overlay.height(), 1)?;
+    Ok(entries)
+}
+
+/// [`register_keys`] for those that take over after a recovery (P54): transaction keys, of which one counts when it is due and has no
+/// end.
+pub fn register_next_keys(
+    context: &mut Context<'_, '_, '_>,
+    subject: &Code,
+    proofs: &[KeyProof],
+    due: u64,
+) -> Result<Vec<KeyEntry>, Error> {
+    let entries = register_keys(context, subject, proofs, &[Purpose::Transaction])?;
+    check_standing(&entries, due, 1)?;
+    Ok(entries)
 }

@@ -23,6 +23,7 @@ pub mod rules;
 mod sealed;
 mod status;
 pub mod stored;
+mod subject;
 pub mod transaction;
 mod transfers;
 mod verify;
@@ -561,8 +562,4 @@ fn check_quorum(certificate: &CommitCertificate, validators: &ValidatorSet) -> R
 
 fn invalid(message: String) -> Error {
     Error::rule("invalid_block", message)
-}
-
-fn unfinished(_: &mut execute::Context<'_, '_, '_>, _: &impl std::fmt::Debug) -> Result<execute::Output, Error> {
-    Err(Error::rule("unfinished", "this operation is not built yet"))
 }

@@ -1,11 +1,12 @@
 //! Organisations and their terms (P22, P53).
 use super::execute::{check_name, check_version, Context, Output};
-use super::keys::register_keys;
+use super::keys::register_first_keys;
 use super::operation::{Commitments, Holder, KeyProof};
+use super::subject::check_live;
 use crate::code::{City, Org};
 use crate::error::Error;
 use crate::map_key::{Kind, MapKey};
-use crate::record::{Children, Purpose, Record};
+use crate::record::{Children, Record};
 
 /// The arguments of P22.
 pub struct Admission<'a> {
@@ -41,10 +42,7 @@ pub fn admit(context: &mut Context<'_, '_, '_>, admission: &Admission<'_>) -> Re
     record.rate = admission.rate;
     record.commitments.clone_from(admission.commitments);
     record.children = Children::Map;
-    record.keys = register_keys(context, &subject.code(), admission.keys, &[Purpose::Transaction])?;
-    if !record.keys.iter().any(|key| key.purpose == Purpose::Transaction) {
-        return Err(Error::rule("no_key_left", "an organisation needs a transaction key, or it could never sign anything"));
-    }
+    record.keys = register_first_keys(context, &subject.code(), admission.keys)?;
     context.overlay.put(&key, record)?;
     Ok(Output::None)
 }
@@ -63,6 +61,7 @@ pub fn set_terms(
     let Some(entry) = context.overlay.get(&key)? else {
         return Err(Error::rule("unknown_code", format!("MA.156.{city}.{org} was never admitted; check the code")));
     };
+    check_live(&entry.record, &Holder { city, org: Some(org) }.code())?;
     check_version(&entry, expected_version)?;
     context.overlay.update(&key, &entry, |record| {
         record.name = Some(terms.name.to_owned());

@@ -9,10 +9,10 @@ use crate::wire::{Decoder, Encoder};
 pub const MAX_SIGNERS: usize = 16;
 /// The most operations that any network may allow in a transaction.
 pub const MAX_OPERATIONS: usize = 4_096;
-/// The bytes of the shortest operation: the status of a city.
-const LEAST_OPERATION: usize = 19;
+/// The bytes of the shortest operation: a vote.
+const LEAST_OPERATION: usize = 11;
 /// The bytes of the shortest transaction: one signer, one operation.
-const LEAST_TRANSACTION: usize = 171;
+const LEAST_TRANSACTION: usize = 163;
 const MAX_TRANSACTION: usize = 1 << 20;
 
 /// The part of a transaction that is signed.
@@ -226,4 +226,25 @@ pub fn decode_batch(body: &[u8], limit: usize) -> Result<Vec<(Transaction, std::
     }
     decoder.end()?;
     Ok(transactions)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::code::City;
+    use crate::ledger::operation::Action;
+
+    #[test]
+    fn the_shortest_transaction_stands_in_a_batch() {
+        let action = Action::Vote { city: City::parse("130100").unwrap(), proposal: 1 };
+        let operations = vec![Operation { action, reason: None, basis: None }];
+        let body = Body { genesis: [0; 32], valid_until: 1, nonce: vec![0; 8], signers: vec![[0; 32]], operations };
+        let mut out = Encoder::with_capacity(LEAST_TRANSACTION);
+        out.array(2).raw(&body.encode()).array(1).bytes(&[0; 64]);
+        let bytes = out.finish();
+        assert_eq!(bytes.len(), LEAST_TRANSACTION);
+        let batch = assemble_batch(1, &bytes);
+        assert_eq!(decode_batch(&batch, 1).unwrap()[0].0.body, body);
+    }
 }
