@@ -467,7 +467,7 @@ class Ledger:
     """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
     when this software does not know it."""
     def protocols(self) -> list[tuple[int, int]]:
-        """(version, height) of every protocol version that was scheduled, with the height from which it holds (P67)."""
+        """(version, height) of every protocol version there is or will be: from this height on it holds (P67)."""
     def parameters(self) -> dict[str, int]:
         """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
     def cities(self) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class Batches:
     def change(
         self, *, peers: Sequence[str], committee: Collection[str], parameters: Mapping[str, int], height: int, now: Now
     ) -> None:
-        """Go on with other cities, another committee or other limits; what no block may hold any more is sealed anew."""
+        """Go on with other cities, another committee or other limits; what no block may hold now is sealed anew."""
         self.pool.change(peers=peers, committee=committee)
         self._set_limits(parameters)
         self._epoch += 1

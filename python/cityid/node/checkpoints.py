@@ -62,7 +62,7 @@ class Checkpoints:
         self.note: str | None = None
 
     def change(self, keys: Mapping[str, bytes], signer: Signer | None) -> None:
-        """From the next height on these cities count, with these keys; `signer` is this city's, if it is one of them."""
+        """From the next height on these cities count, with these keys; `signer` is this city's, if it is one."""
         self._keys = dict(keys)
         self._signer = signer
 

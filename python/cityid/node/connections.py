@@ -111,7 +111,10 @@ class Connections:
             peers.reconfigure(credentials, roster.addresses, self._caps())
 
     def _read(self) -> tuple[Credentials, Roster, list[str]]:
-        """The present state in the terms of TLS, and what is wrong with it. Blocks. Raises `InputError` when no TLS key of this city can be used."""
+        """The present state in the terms of TLS, and what is wrong with it. Blocks.
+
+        Raises `InputError` when no TLS key of this city can be used.
+        """
         roster = read_roster(
             self._ledger.cities(),
             city=self._config.city,

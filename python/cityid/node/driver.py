@@ -517,6 +517,7 @@ class Driver:
         cities = {found["city"]: found for found in self.ledger.cities() if found["status"] != "retired"}
         for gone in self._members - cities.keys():
             self.sync.forget(gone)
+            self._out.log("warning" if gone == self.city else "info", "city_removed", city=gone)
         self._members = frozenset(cities)
         self._heartbeat_ms = parameters["heartbeat_ms"]
         self._early.max_messages = max(1, self.settings.max_early_messages // len(cities))

@@ -193,7 +193,7 @@ class Face:
         }
 
     def cities(self) -> Mapping[str, Any]:
-        """Every member city with its TLS certificate and address, as far as this node knows: what a new city starts from.
+        """Every member city with its TLS certificate and address, as this node knows them: what a new one starts from.
 
         Nothing of it is proven: connections rest on it, and blocks do not.
         """

@@ -29,7 +29,7 @@ class KeyFolder:
         self._read: dict[Path, tuple[_Stamp, keys.FileSigner | None]] = {}
 
     def require(self, purpose: str) -> keys.FileSigner:
-        """The key of `PURPOSE.pem`. Raises `InputError` as `keys.load`: what is wrong at the start is said at the start."""
+        """The key of `PURPOSE.pem`. Raises `InputError` as `keys.load`: what is wrong is said at the start."""
         return keys.load(keys.key_path(self.directory, purpose), passphrase=self.passphrase)
 
     def find(self, purpose: str, public_key: bytes) -> keys.FileSigner | None:

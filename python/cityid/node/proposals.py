@@ -1,9 +1,9 @@
 """Bodies on their way to the engine: built here or received, made durable, held, executed.
 
 A proposal frame is taken from the proposer of its round (P35), and from any city of the committee in the late rounds in
-which the engine lets every one that locked a value repeat it: one a sender and round. So at most one body a round is executed, besides
-those that have a quorum of prevotes. Nothing is executed, and the engine hears of nothing, before the header and all of
-its batches are durable here (P37).
+which the engine lets every one that locked a value repeat it: one a sender and round. So at most one body a round is
+executed, besides those that have a quorum of prevotes. Nothing is executed, and the engine hears of nothing, before the
+header and all of its batches are durable here (P37).
 """
 
 from collections.abc import Mapping

@@ -30,7 +30,7 @@ _MAX_FOLDER: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """`certificates` of every city but this one, more than one of a city that is changing its key; `troubles` are told."""
+    """`certificates` are of all other cities, two of one that changes its key; `troubles` are for the log."""
 
     certificates: Sequence[keys.Certificate]
     addresses: Mapping[str, Address]
@@ -43,7 +43,7 @@ class Roster:
 def read_roster(
     cities: Sequence[Mapping[str, Any]], *, city: str, folder: Path, settings: Mapping[str, Address], behind: bool
 ) -> Roster:
-    """`cities` are those of `Ledger.cities`, `settings` the `[peers]` of node.toml. Reads the folder of certificates."""
+    """`cities` are those of `Ledger.cities`, `settings` the `[peers]` of node.toml, `folder` has certificates."""
     members = {str(entry["city"]): entry for entry in cities if entry["status"] != "retired"}
     certificates: dict[bytes, keys.Certificate] = {}
     troubles: list[str] = []

@@ -100,6 +100,8 @@ class CatchUp:
         turn = sorted(ahead)
         turn = turn[start:] + turn[:start]
         peer = min(turn, key=lambda candidate: max(self._aside.get(candidate, 0), now_us))
+        if self._aside.get(peer, 0) - now_us > LIAR_ASIDE_US - SILENCE_US:
+            return None  # all lie: not at the speed of the network
         self._request = Request(peer, tip + 1, min(self._window, ahead[peer] - tip), now_us)
         return peer, WantBlocks(self._request.first, self._request.count)
 

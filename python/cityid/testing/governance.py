@@ -7,9 +7,8 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-
 
 from cityid import keys
 from cityid._native import possession_message
@@ -66,55 +65,76 @@ def schedule_protocol(version: int, height: int) -> Change:
 
 
 def enact(simulation: Simulation, change: Change, *, limit_ms: int = 60_000) -> int:
-    """Propose a change, let cities vote until it is enacted, whatever fails meanwhile; the height at which it was.
+    """Propose a change and let every member vote until it is enacted; the height at which it was.
 
     Raises:
         TimeoutError: it is not enacted in time.
         ValueError: the rule refuses it.
     """
+    campaign = Campaign(simulation, change)
     end_us = simulation.now_us + limit_ms * 1_000
-    proposed = _receipt(simulation, {"op": "propose", "change": change}, _voters(simulation)[:1], end_us)
-    number = _number(proposed)
-    voters = [city for city in _voters(simulation) if city != proposed["city"]]
-    needed = len(_voters(simulation)) * 2 // 3  # besides the one that proposed
-    height = 0
-    for city in voters[:needed]:
-        voted = _receipt(simulation, {"op": "vote", "proposal": number}, [city], end_us)
-        height = int(voted["height"])
-    return height
-
-
-def _voters(simulation: Simulation) -> list[str]:
-    """The member cities, those first that run."""
-    return sorted(simulation.members(), key=lambda city: (not simulation.is_up(city), city))
-
-
-def _receipt(simulation: Simulation, operation: Change, cities: Sequence[str], end_us: int) -> dict[str, Any]:
-    """Send an operation of a city to whoever takes it, until it is decided; identical bytes each time (P19)."""
-    city = cities[0]
-    up = [at for at in sorted(simulation.members()) if simulation.is_up(at)]
-    id_, data = simulation.build(
-        max(up, key=simulation.height), [operation | {"city": city}], signers=[simulation.signer(city)]
-    )
-    turn = 0
-    while simulation.now_us < end_us:
-        up = [at for at in sorted(simulation.members()) if simulation.is_up(at)]
-        if up:
-            simulation.send(up[turn % len(up)], data, ids=[id_])
-            turn += 1
+    while not campaign.step():
+        if simulation.now_us >= end_us:
+            raise TimeoutError(f"{change} is not enacted in time; heights are {simulation.heights()}")
         simulation.run_for(RETRY_MS)
-        for at in up:
-            if simulation.is_up(at) and (found := simulation.ledger(at).receipt(id_)) is not None:
-                height, text = found
-                receipt: dict[str, Any] = json.loads(text)
-                if receipt["status"] != "committed":
-                    raise ValueError(f"{operation} is refused: {text}")
-                return receipt | {"height": height, "city": city}
-    raise TimeoutError(f"{operation} is not decided in time; heights are {simulation.heights()}")
+    return campaign.height
 
 
-def _number(receipt: Mapping[str, Any]) -> int:
-    return int(receipt["outputs"][0]["proposal"])
+class Campaign:
+    """A change on its way, whatever fails meanwhile: identical bytes are sent again until they are decided (P19)."""
+
+    def __init__(self, simulation: Simulation, change: Change) -> None:
+        self.height = 0
+        """The height at which the change was enacted."""
+        self._simulation = simulation
+        self._change = change
+        self._members = sorted(simulation.members())
+        self._turn = 0
+        self._proposer = next((city for city in self._members if simulation.is_up(city)), self._members[0])
+        self._proposal = self._build(self._proposer, {"op": "propose", "change": change})
+        self._votes: dict[str, tuple[bytes, bytes]] = {}
+
+    def step(self) -> bool:
+        """Send what is not decided yet, once; whether the change is enacted.
+
+        Raises:
+            ValueError: the rule refuses it.
+        """
+        proposed = self._receipt(*self._proposal)
+        if proposed is None:
+            return False
+        if proposed["status"] != "committed":
+            raise ValueError(f"{self._change} is refused: {proposed}")
+        vote = {"op": "vote", "proposal": int(proposed["outputs"][0]["proposal"])}
+        for city in self._members:
+            if city != self._proposer and city not in self._votes:
+                self._votes[city] = self._build(city, vote)
+        receipts = [self._receipt(*built) for built in self._votes.values()]
+        agreed = sorted(int(found["height"]) for found in receipts if found and found["status"] == "committed")
+        needed = len(self._members) * 2 // 3  # besides the city that proposed
+        if len(agreed) < needed:
+            return False
+        self.height = agreed[needed - 1]
+        return True
+
+    def _build(self, city: str, operation: Change) -> tuple[bytes, bytes]:
+        up = [member for member in self._members if self._simulation.is_up(member)] or self._members
+        newest = max(up, key=self._simulation.height)
+        valid_for = 1_500 + self._simulation.height(newest) - self._simulation.height(city)
+        signers = [self._simulation.signer(city)]
+        return self._simulation.build(city, [operation | {"city": city}], signers=signers, valid_for=valid_for)
+
+    def _receipt(self, id_: bytes, data: bytes) -> dict[str, Any] | None:
+        """What became of a transaction; it is sent to one more city while nobody knows."""
+        up = [city for city in self._members if self._simulation.is_up(city)]
+        for city in up:
+            if (found := self._simulation.ledger(city).receipt(id_)) is not None:
+                receipt: dict[str, Any] = json.loads(found[1])
+                return receipt | {"height": found[0]}
+        if up:
+            self._turn += 1
+            self._simulation.send(up[self._turn % len(up)], data, ids=[id_])
+        return None
 
 
 def _entry(simulation: Simulation, city: str, purpose: str) -> dict[str, Any]:

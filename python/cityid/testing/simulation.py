@@ -237,7 +237,7 @@ class Simulation:
         return code
 
     def renew(self, city: str, purpose: str, *, at_once: bool = True) -> SeededSigner:
-        """Make a city a new key; its file lies in the folder of keys unless it is only put there later (`hand_over`)."""
+        """Make a city a new key; it lies in the folder of keys unless it is only put there later (`hand_over`)."""
         self._generation[city, purpose] = self._generation.get((city, purpose), 0) + 1
         if at_once:
             self.hand_over(city, purpose)
@@ -580,7 +580,7 @@ class Simulation:
                 other.links -= {node.code}
 
     def _welcomes(self, one: str, other: str) -> bool:
-        """A city lets in members; one that is behind, or no member yet, cannot know who they are and lets in anybody."""
+        """A city lets in members; one that is behind, or no member yet, cannot know them and lets in anybody."""
         driver = self.driver(one)
         behind = self.height(one) + EARLY_HEIGHTS < self.checks.height
         return other in driver.members or one not in driver.members or behind
