@@ -278,8 +278,8 @@ def _walk(memory: Memory, index: int) -> Plan[None]:
                     memory.trust = memory.trust.advance(*parts, next_set)
         except CertificateInvalid as error:
             raise CertificateInvalid(
-    raise MalformedInput(f"{gateway} shows changes of the validator set in more than {TRUST_REPLIES} replies.")
-                "another gateway; if all say the same, compare the words of a newer trust file with a member city."
+                f"{gateway} does not prove its way from height {start}: {error}. Nothing of that is believed. Next: "
+                "ask another gateway; if all say so, compare the words of a newer trust file with a member city."
             ) from None
         memory.highest = max(memory.highest, memory.trust.height)
         if not more:
