@@ -45,7 +45,7 @@ test: ## every test: Rust first, then Python
 	@$(MAKE) --no-print-directory test-python
 
 test-rust: | $(bin)/python
-	@cargo test --quiet --locked --release -p cityid-core -p cityid-consensus
+	@cargo test --quiet --locked --release -p cityid-core -p cityid-consensus -p cityid-tables
 
 test-python: $(extension)
 	@$(bin)/python -m pytest $(ARGS)
@@ -62,7 +62,7 @@ lint-python: $(extension)
 lint-rust: | $(bin)/python
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --release --workspace --all-targets -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables
 
 format: $(locked) ## rewrite the sources in the house style
 	@$(bin)/ruff check --quiet --fix-only
@@ -76,7 +76,7 @@ sim: $(extension) ## seeded clusters on virtual time
 	@$(bin)/cityid sim $(ARGS)
 
 docs: $(extension) ## API pages of both languages, under build/docs
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables
 	@rm -rf build/docs && mkdir -p build/docs && cp -r "$${CARGO_TARGET_DIR:-target}/doc" build/docs/rust
 	@# Client is imported when it is first asked for, and pdoc only sees what is there.
 	@$(bin)/python -W error::UserWarning -c 'import cityid; cityid.Client; from pdoc.__main__ import cli; cli()' \

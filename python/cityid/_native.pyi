@@ -9,6 +9,7 @@ docs/protocol.md.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, final, type_check_only
 
 from _typeshed import StrPath
@@ -27,6 +28,9 @@ __all__ = [
     "Members",
     "Snapshot",
     "StateMap",
+    "Table",
+    "TableWriter",
+    "Tables",
     "Trust",
     "Verdict",
     "build_transaction",
@@ -49,6 +53,7 @@ __all__ = [
     "record_json",
     "sha256_many",
     "signature_backend",
+    "storage_receipt_message",
     "transaction_json",
     "validator_set",
     "verify",
@@ -284,6 +289,10 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
+    records: list[tuple[str, str | None]]
+    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    table: bytes | None
+    """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
 @final
 class Verdict:
@@ -334,7 +343,7 @@ def verify(
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to, which is not to be true."""
 
     proven: bool
     """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
@@ -436,6 +445,8 @@ class Commit:
     """How many of them took effect."""
     rejected: int
     """How many the rule refused."""
+    tables: list[bytes]
+    """Digests of the table files that it sealed (P46)."""
     configuration: bool
     """Whether a city, its keys, the committee, a parameter or the schedule of protocols changed at this height."""
 
@@ -545,12 +556,19 @@ class Ledger:
     # -- reading: from the last committed snapshot, never blocked by execution
     def snapshot(self) -> Snapshot:
         """The last committed block, to read several things from."""
+    def use_tables(self, tables: Tables) -> None:
+        """From now on `answer`, `resolve` and `resolve_many`, also of snapshots, prove items of sealed ranges (P41).
+
+        Without its table an item of a sealed range is UNAVAILABLE.
+        """
     def resolve(self, code: str) -> str:
         """As `Snapshot.resolve`, from the last committed block."""
     def resolve_many(self, codes: Sequence[str]) -> list[str]:
         """As `Snapshot.resolve_many`, from the last committed block."""
     def answer(self, code: str) -> Answer:
         """As `Snapshot.answer`, from the last committed block."""
+    def sealed_tables(self) -> list[tuple[str, str, int, int, bytes]]:
+        """(city, class, base, size, digest of the table file) of every sealed range of the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
@@ -574,6 +592,10 @@ class Snapshot:
 
     height: int
     """Its height."""
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
+        range.
+        """
     def resolve(self, code: str) -> str:
         """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
         `as_of`, `height`.
@@ -586,9 +608,150 @@ class Snapshot:
         """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
         (P7).
         """
+    def proposal(self, number: int) -> str | None:
+        """A proposal (P70) as JSON, without proof, its `change` in the form of P61 to P68."""
+    def configuration(self) -> str:
+        """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
+        `protocol`.
+        """
 
 def validator_set(data: Buffer) -> list[tuple[str, bytes]]:
     """(city, consensus key) of a validator set in its canonical bytes. Raises `MalformedInput`."""
+
+# ---------------------------------------------------------------- sealed tables
+@final
+class TableWriter:
+    """Builds a table file (P43) with bounded memory. The file appears at `path` when it is finished.
+
+    Calls come in any order; of one serial there may be one new leaf. A refused call adds nothing, but after a refused
+    `add_csv` the table is begun anew.
+    """
+    def __new__(
+        _cls,
+        path: StrPath,
+        *,
+        genesis_hash: Buffer,
+        city: str,
+        cls: str,
+        base: int,
+        size: int,
+        org: str | None,
+        seed: Buffer,
+        height: int,
+        previous: StrPath | None = None,
+    ) -> TableWriter:
+        """A table of the range of `size` (1,000 or 1,000,000) serials from `base`.
+
+        `org` is the range's holder (None: the city), `seed` 32 random bytes, fresh for every version, `height` a height
+        that was decided, for the new records. `previous` is the file of the version before, whose items stay. Raises
+        `MalformedInput`, `CodeError`, or `StorageError` when the disk fails.
+        """
+    def add_run(self, use_: str, model: str, first: int, last: int, *, step: int = 1, status: str = "active") -> int:
+        """Serials from `first` to `last`, both included, `step` apart; how many.
+
+        Raises `MalformedInput` for serials outside the range, `RuleViolation` (`exists`) for one that the table holds
+        already.
+        """
+    def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
+        """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
+    def add_csv(self, data: Buffer, *, salts: Buffer | None = None) -> bytes:
+        """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
+
+        The header comes first: `code`, or `serial`, `use` and `model`; `status` if wanted (active or allocated); every
+        other column is an attribute, and an empty value is left out. An empty piece ends the text and must come. The
+        result is CSV: `code,attribute,schema,salt,value`, its header in the first piece. `salts` is 32 random bytes,
+        fresh for each call (drawn here when left out), from which every value's own salt is made. Raises
+        `MalformedInput` or `RuleViolation` (`exists`) with the line.
+        """
+    def add_records(self, records: Sequence[Buffer]) -> int:
+        """Item records that the ledger holds: overrides to take up, items registered singly; how many.
+
+        They replace what the previous file holds. Raises `MalformedInput`, or `RuleViolation` (`exists`) for a second
+        new leaf of one serial.
+        """
+    def finish(self) -> Table:
+        """Writes the file, synced, and opens it. Raises `MalformedInput`, `StorageError`; no file is left then."""
+
+@final
+class Table:
+    """One table file (P43). About 80 kB of memory for a full million; records stay on disk."""
+    @staticmethod
+    def open(path: StrPath) -> Table:
+        """Reads the whole file once, strictly. Raises `MalformedInput` when it is no table, `StorageError` when it
+        cannot be read.
+        """
+    digest: bytes
+    """SHA-256 of the file."""
+    root: bytes
+    """Root of the table (P41)."""
+    depth: int
+    """10 or 20."""
+    version: int
+    """From 1."""
+    count: int
+    """How many items it holds."""
+    city: str
+    """Of the range."""
+    cls: str
+    """Of the range."""
+    base: int
+    """First serial of the range."""
+    size: int
+    """How many serials the range has: 1,000 or 1,000,000."""
+    previous: bytes | None
+    """Digest of the file of the version before."""
+    size_bytes: int
+    """Length of the file."""
+    path: Path
+    """Where it was opened."""
+    def prove(self, serial: int) -> bytes:
+        """The table proof of a serial, present or absent: canonical CBOR (P41).
+
+        Rereads and rehashes the part of the file that it needs. Raises `MalformedInput` for a serial outside the range,
+        `StorageError` when the file is damaged.
+        """
+    def record(self, serial: int) -> bytes | None:
+        """The encoded record of a serial, or None. Raises as `prove`."""
+    def check(self, snapshot: Snapshot, previous: Table | None) -> None:
+        """That this table may succeed what the state and the table before hold (P44).
+
+        `previous` is the table that the state's range has now. Raises `RuleViolation` (`bad_table`) with what is wrong,
+        `StorageError` when a file is damaged.
+        """
+    def statement(self, expected_version: int) -> bytes:
+        """What a storage receipt of this table signs for a range whose record has this version (P45)."""
+
+@final
+class Tables:
+    """A folder of table files named DIGEST.table, each with a small index beside it. For any number of threads."""
+    def __new__(cls, directory: StrPath) -> Tables:
+        """Opens what is there by the indexes; a table without one is read whole. Raises `StorageError`."""
+    def add(self, path: StrPath) -> Table:
+        """Reads a file whole and moves it into the folder, which is on the same file system; synced.
+
+        Raises `MalformedInput` when it is no table, `StorageError`.
+        """
+    def get(self, digest: Buffer) -> Table | None:
+        """The table with this digest, if it is there."""
+    def digests(self) -> list[bytes]:
+        """What is there, ascending."""
+    def damaged(self) -> list[str]:
+        """The files that are left out, and what is wrong with each: found when opened, or when read later."""
+
+def storage_receipt_message(
+    genesis_hash: Buffer,
+    city: str,
+    cls: str,
+    base: int,
+    size: int,
+    expected_version: int,
+    root: Buffer,
+    digest: Buffer,
+    count: int,
+) -> bytes:
+    """What a city's checkpoint key signs to say that it checked a table for a range whose record has
+    `expected_version`, and keeps it (P45).
+    """
 
 # ---------------------------------------------------------------- checkpoints
 def checkpoint_body(origin: str, size: int, root: bytes) -> bytes:

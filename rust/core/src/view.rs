@@ -207,10 +207,15 @@ impl Published {
     ///
     /// Errors: `Rule` (`not_ready`) at height 0; [`Error::Code`] when a member city's code is mistyped.
     pub fn resolve(&self, subject: &Subject) -> Result<Value, Error> {
+        self.resolve_with_tables(subject, &|_, _| None)
+    }
+
+    /// The same, with the sealed tables at hand.
+    pub fn resolve_with_tables(&self, subject: &Subject, tables: answer::TableLookup<'_>) -> Result<Value, Error> {
         if self.certified.is_none() {
             return Err(Error::rule("not_ready", "no block has been certified yet; ask again after the first block"));
         }
-        let found = answer::resolve(subject, &*self.state, &|_, _| None)?;
+        let found = answer::resolve(subject, &*self.state, tables)?;
         Ok(json!({
             "subject": subject.to_string(), "verdict": found.verdict.name(), "status": found.status.map(Status::name), "code": found.code,
             "height": self.height.to_string(), "as_of": self.time_ms.to_string(), "notes": found.notes,

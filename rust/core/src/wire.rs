@@ -99,6 +99,16 @@ impl Encoder {
         self
     }
 
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.out

@@ -81,12 +81,42 @@ fn cases() -> Vec<(String, VerdictKind, Option<Status>, Vec<&'static str>)> {
     ]
 }
 
+/// The same of subjects that are aliases and old numbers (P73), after the network.
+fn aliases() -> Vec<(String, VerdictKind, Option<Status>, Vec<&'static str>)> {
+    let active = Some(Status::Active);
+    let items = [
+        (5, Registered, active, &["organisation", "thousand", "item"][..]),
+        (7, NotRegistered, None, &["thousand", "null"]),
+        (9, Mismatch, None, &["organisation", "thousand", "item"]),
+        (3_000, NotRegistered, None, &["million", "null"]),
+        (1_000, Registered, active, &["organisation", "thousand"]),
+        (1_001, NotRegistered, None, &["thousand"]),
+        (2_001, Registered, active, &["organisation", "thousand", "item"]),
+        (2_000_007, Registered, active, &["organisation", "million"]),
+    ];
+    assert_eq!(items.map(|(number, ..)| number), ALIASED);
+    let mut cases = vec![
+        (named(6), NotRegistered, None, vec!["city", "null"]),
+        (format!("alias:{CITY}:LD:5"), NotRegistered, None, vec!["city", "null"]),
+        (format!("alias:{CITY}.A7K2:LD:5"), NotRegistered, None, vec!["city", "null"]),
+        ("alias:650100:LD:5".to_owned(), NotOurs, None, vec!["null"]),
+        (old_number(6), NotRegistered, None, vec!["null", "district", "city", "null"]),
+        (format!("650100{CLASS}000000005"), NotOurs, None, vec!["null", "null"]),
+    ];
+    for (number, verdict, status, shown) in items {
+        cases.push((named(number), verdict, status, [&["city", "alias"][..], shown].concat()));
+        cases.push((old_number(number), verdict, status, [&["null", "district", "city", "alias"][..], shown].concat()));
+    }
+    cases
+}
+
 #[test]
 fn every_subject_gets_its_verdict_and_only_the_records_that_decide() {
     let world = World::with_records(4);
-    for (subject, verdict, status, shown) in cases() {
+    let cases = cases().into_iter().map(|(subject, verdict, status, shown)| (subject, verdict, status, [vec!["city"], shown].concat()));
+    for (subject, verdict, status, shown) in cases.chain(aliases()) {
         let answer = world.answer(&subject);
-        let expected: Vec<&str> = ["network", "city"].into_iter().chain(shown).collect();
+        let expected: Vec<&str> = ["network"].into_iter().chain(shown).collect();
         assert_eq!(kinds(&answer), expected, "{subject}");
         let found = verify(&answer, &world.trust(), &Options { code: Some(&subject), ..now(&world) });
         assert_eq!((found.verdict, found.status, found.current), (verdict, status, true), "{subject}: {found:#?}");
@@ -124,7 +154,7 @@ fn strings_that_are_not_ours() {
     assert_eq!(claimed.record.unwrap().claims, [format!("MA.156.{CITY}.A7K2")]);
     let unknown = judged(&world, &world.answer("ma.156.nobody/has.This"));
     assert_eq!((unknown.verdict, unknown.record), (NotOurs, None));
-    for subject in [ABSENT_CITY.to_owned(), format!("{ABSENT_CITY}.A7K2/60.010203.1"), "650100010203000000001".to_owned()] {
+    for subject in [ABSENT_CITY.to_owned(), format!("{ABSENT_CITY}.A7K2/60.010203.1")] {
         let answer = world.answer(&subject);
         assert_eq!(kinds(&answer), ["network", "null"]);
         assert_eq!(judged(&world, &answer).verdict, NotOurs, "{subject}");
@@ -147,6 +177,93 @@ fn strings_that_are_not_ours() {
     assert_invalid(&judged(&world, &forged), "records");
     let forged = world.answer_showing(&mistyped, &[MapKey::Network, MapKey::Foreign(&mistyped)], None);
     assert_invalid(&judged(&world, &forged), "records");
+}
+
+#[test]
+fn an_alias_names_the_code_that_it_stands_for() {
+    let world = World::with_records(4);
+    for number in ALIASED {
+        for subject in [named(number), old_number(number)] {
+            let verdict = judged(&world, &world.answer(&subject));
+            let expected = if number == 9 { code_of("B8L3", 9) } else { code(number) };
+            assert_eq!(verdict.code, Some(expected), "{subject}");
+            let told = verdict.notes.iter().filter(|note| note.contains(&format!("stands for {}", code(number)))).count();
+            assert_eq!(told, 1, "{:?}", verdict.notes);
+            // The alias is shown for what the item is, never for more than that.
+            let own = judged(&world, &world.answer(&code(number)));
+            assert_eq!((verdict.verdict, verdict.status, verdict.record), (own.verdict, own.status, own.record));
+            // In a URL it is the same subject.
+            let asked = Options { code: Some(&format!("https://example.org/{subject}")), ..now(&world) };
+            assert_eq!(verify(&world.answer(&subject), &world.trust(), &asked).verdict, own.verdict);
+        }
+        let missing = judged(&world, &world.answer_without_tables(&old_number(number)));
+        assert_eq!(missing.verdict, judged(&world, &world.answer_without_tables(&code(number))).verdict, "{number}");
+    }
+}
+
+#[test]
+fn an_alias_proves_nothing_but_by_its_own_chain() {
+    let mut world = World::with_records(4);
+    let digits = |text: &str| City::parse(text).unwrap();
+    let (network, city_key, absent) = (MapKey::Network, MapKey::City(city()), MapKey::City(digits(DISTRICT)));
+    let (district, holder) = (MapKey::District(digits(DISTRICT)), MapKey::Organisation(city(), org("A7K2")));
+    let (number, other, text) = (old_number(5), old_number(6), "LD:5");
+    let (old, no_alias) = (MapKey::Alias(CITY, number.as_bytes()), MapKey::Alias(CITY, other.as_bytes()));
+    let (own, elsewhere) = (MapKey::Alias(NAMESPACE, text.as_bytes()), MapKey::Alias(CITY, text.as_bytes()));
+    let (range, item) = (MapKey::Thousand(city(), class(), serial(5)), MapKey::Item(city(), class(), serial(5)));
+    let all = [holder, range, item];
+    // Every one of these records is truly there or absent, and every proof is good.
+    for (subject, keys) in [
+        (named(5), [&[network, city_key][..], &all].concat()),
+        (named(5), vec![network, city_key, own]),
+        (named(5), vec![network, city_key]),
+        (named(5), [&[network, city_key, own, network, city_key][..], &all].concat()),
+        (named(5), [&[network, absent, district, city_key, own][..], &all].concat()),
+        (number.clone(), vec![network, absent]),
+        (number.clone(), vec![network, absent, district]),
+        (number.clone(), vec![network, absent, district, city_key]),
+        (number.clone(), vec![network, absent, district, city_key, old]),
+        (number.clone(), [&[network, absent, district, old][..], &all].concat()),
+        (number.clone(), [&[network, absent, city_key, old][..], &all].concat()),
+        (number.clone(), [&[network, city_key, old][..], &all].concat()),
+        (number.clone(), [&[network, absent, district, city_key][..], &all].concat()),
+        (format!("{CITY}{CLASS}000000005"), [&[network, city_key, old][..], &all].concat()),
+        (code(5), [&[network, city_key, own][..], &all].concat()),
+    ] {
+        assert_invalid(&judged(&world, &world.answer_showing(&subject, &keys, None)), "records");
+    }
+    // Another's alias, shown in the place of this one's: its proof is of another path.
+    for (subject, keys) in
+        [(named(5), vec![network, city_key, elsewhere]), (number.clone(), vec![network, absent, district, city_key, no_alias])]
+    {
+        assert_invalid(&judged(&world, &world.answer_showing(&subject, &keys, None)), "state proof");
+    }
+    // The controls.
+    for (subject, keys) in [(named(5), vec![network, city_key, own]), (number.clone(), vec![network, absent, district, city_key, old])] {
+        assert_eq!(judged(&world, &world.answer_showing(&subject, &[&keys[..], &all].concat(), None)).verdict, Registered);
+    }
+    // Records that the ledger never writes: a district of itself or of no city, aliases of what is no item of the city.
+    let abroad = cityid_core::code::Code::Item { city: digits("330100"), org: None, category: category(), serial: serial(5) }.text();
+    for named_code in
+        [abroad, format!("MA.156.{CITY}"), format!("MA.156.{CITY}.A7K2/60.010203.1"), code(5).to_lowercase(), FOREIGN.to_owned()]
+    {
+        world.put(&own, &alias_record(&named_code));
+        world.commit();
+        let shown = world.answer_showing(&named(5), &[&[network, city_key, own][..], &all].concat(), None);
+        assert_invalid(&judged(&world, &shown), "records");
+        let subject = Subject::parse(&named(5), None).unwrap();
+        assert!(matches!(resolve(&subject, &*world.snapshot(), &|_, _| None), Err(Error::Proof(_))), "{named_code}");
+    }
+    for of in [DISTRICT, "650100"] {
+        world.put(&district, &district_record(of));
+        world.commit();
+        for claimed in [city_key, MapKey::City(digits(of))] {
+            let keys = [&[network, absent, district, claimed, old][..], &all].concat();
+            assert_eq!(judged(&world, &world.answer_showing(&number, &keys, None)).verdict, Invalid);
+        }
+        let subject = Subject::parse(&number, None).unwrap();
+        assert!(matches!(resolve(&subject, &*world.snapshot(), &|_, _| None), Err(Error::Proof(_))), "{of}");
+    }
 }
 
 #[test]
@@ -593,7 +710,7 @@ fn notes_tell_test_networks_and_stale_trust() {
 #[test]
 fn no_verdict_speaks_about_the_thing() {
     let world = World::with_records(4);
-    for (subject, ..) in cases() {
+    for (subject, ..) in cases().into_iter().chain(aliases()) {
         let mut answer = world.answer(&subject);
         for _ in 0..2 {
             let text = judged(&world, &answer).to_json().to_string().to_lowercase();
@@ -637,6 +754,21 @@ fn no_flipped_bit_is_accepted_absent() {
     let world = World::with_records(4);
     flip_every_bit(&world, &code(2_000_008));
     flip_every_bit(&world, ABSENT_CITY);
+}
+
+#[test]
+fn no_flipped_bit_is_accepted_of_aliases() {
+    let world = World::with_records(4);
+    flip_every_bit(&world, &named(1_000));
+    flip_every_bit(&world, &named(6));
+}
+
+#[test]
+fn no_flipped_bit_is_accepted_of_old_numbers() {
+    let world = World::with_records(4);
+    flip_every_bit(&world, &old_number(2_001));
+    flip_every_bit(&world, &old_number(6));
+    flip_every_bit(&world, &format!("650100{CLASS}000000005"));
 }
 
 #[test]

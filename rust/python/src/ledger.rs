@@ -3,19 +3,22 @@ use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
+use crate::tables::Tables;
 use cityid_core::block::ValidatorSet;
-use cityid_core::code::{City, Subject};
+use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
 use cityid_core::genesis::Parameters;
 use cityid_core::hash::Hash;
+use cityid_core::ledger::operation::Range;
 use cityid_core::ledger::rules::Member;
 use cityid_core::ledger::stored::Receipt;
-use cityid_core::ledger::{self, published_answer, Published};
-use cityid_core::record::Purpose;
+use cityid_core::ledger::{self, published_answer_with_tables, Published};
+use cityid_core::record::{Purpose, Record, Table};
+use cityid_core::table::TableProof;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// An executed block that is neither committed nor dropped.
 #[pyclass(frozen, module = "cityid._native")]
@@ -99,14 +102,19 @@ impl Commit {
     }
 
     #[getter]
+    fn tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        bytes_list(py, &self.0.tables)
+    }
+
+    #[getter]
     fn configuration(&self) -> bool {
         self.0.configuration
     }
 }
 
-/// The ledger of one network.
+/// The ledger of one network, and the sealed tables that its answers may use.
 #[pyclass(frozen, module = "cityid")]
-pub struct Ledger(ledger::Ledger);
+pub struct Ledger(ledger::Ledger, RwLock<Option<Arc<cityid_tables::Tables>>>);
 
 fn reason(error: &Error) -> (String, String) {
     match error {
@@ -167,7 +175,7 @@ pub fn validator_set<'py>(py: Python<'py>, data: Bytes) -> PyResult<Vec<(String,
 impl Ledger {
     #[new]
     fn new(genesis: &Genesis) -> PyResult<Ledger> {
-        ledger::Ledger::new(genesis.0.clone(), random_seed()?).map(Ledger).map_err(to_py)
+        ledger::Ledger::new(genesis.0.clone(), random_seed()?).map(|ledger| Ledger(ledger, RwLock::default())).map_err(to_py)
     }
 
     #[getter]
@@ -344,7 +352,13 @@ impl Ledger {
     // ---------------------------------------------------------------- reading
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot(self.0.published())
+        let tables = self.1.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Snapshot(self.0.published(), Beside { tables, genesis: self.0.genesis().hash() })
+    }
+
+    /// From now on answers prove items of sealed ranges from these tables.
+    fn use_tables(&self, tables: &Tables) {
+        *self.1.write().unwrap_or_else(PoisonError::into_inner) = Some(tables.0.clone());
     }
 
     fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
@@ -357,6 +371,16 @@ impl Ledger {
 
     fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
         self.snapshot().answer(py, code)
+    }
+
+    /// (city, class, base, size, digest of the table file) of every sealed range.
+    fn sealed_tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for (range, digest) in py.detach(|| self.0.sealed_tables()).map_err(to_py)? {
+            let base = u64::from(range.base.get());
+            rows.append((range.city.as_str(), range.class.as_str(), base, range.size, PyBytes::new(py, &digest)))?;
+        }
+        Ok(rows)
     }
 
     /// (height, JSON receipt) of a transaction within the replay window.
@@ -409,7 +433,21 @@ impl Ledger {
 
 /// One committed block to read from, whatever is committed meanwhile.
 #[pyclass(frozen, module = "cityid._native")]
-pub struct Snapshot(Arc<Published>);
+pub struct Snapshot(pub Arc<Published>, pub Beside);
+
+/// What stands beside a block for those who read from it.
+pub struct Beside {
+    tables: Option<Arc<cityid_tables::Tables>>,
+    /// The genesis hash.
+    pub genesis: Hash,
+}
+
+impl Beside {
+    /// What the sealed table holds at an index, if it is at hand.
+    fn lookup(&self, table: &Table, index: u32) -> Option<TableProof> {
+        self.tables.as_ref()?.lookup(table, index)
+    }
+}
 
 #[pymethods]
 impl Snapshot {
@@ -418,16 +456,29 @@ impl Snapshot {
         self.0.height
     }
 
+    /// The record of a range as JSON, or None.
+    fn range(&self, city: &str, cls: &str, base: u32, size: u64) -> PyResult<Option<String>> {
+        let range =
+            Range::new(City::parse(city).map_err(to_py)?, Class::parse(cls).map_err(to_py)?, Serial::new(base).map_err(to_py)?, size)
+                .map_err(to_py)?;
+        let Some(bytes) = self.0.state.get(&range.key().path()) else { return Ok(None) };
+        Ok(Some(Record::decode(&bytes).map_err(to_py)?.to_json().to_string()))
+    }
+
     /// What is known of a code, as JSON, without proof.
     fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
-        py.detach(|| self.0.resolve(&subject)).map(|value| value.to_string()).map_err(to_py)
+        py.detach(|| self.0.resolve_with_tables(&subject, &|table, index| self.1.lookup(table, index)))
+            .map(|value| value.to_string())
+            .map_err(to_py)
     }
 
     /// The same for many codes; a row that is no code has the verdict "INVALID" and an "error".
     fn resolve_many(&self, py: Python<'_>, codes: Vec<Text>) -> Vec<String> {
         py.detach(|| {
-            let row = |Text(code): &Text| match Subject::parse(code, None).and_then(|subject| self.0.resolve(&subject)) {
+            let tables = |table: &Table, index: u32| self.1.lookup(table, index);
+            let resolve = |subject: Subject| self.0.resolve_with_tables(&subject, &tables);
+            let row = |Text(code): &Text| match Subject::parse(code, None).and_then(resolve) {
                 Ok(value) => value.to_string(),
                 Err(error) => serde_json::json!({"subject": code, "verdict": "INVALID", "error": error.to_string()}).to_string(),
             };
@@ -438,6 +489,16 @@ impl Snapshot {
     /// The answer about a code, with its proof.
     fn answer(&self, py: Python<'_>, code: Text) -> PyResult<Answer> {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
-        py.detach(|| published_answer(&self.0, &subject)).map(Answer).map_err(to_py)
+        let tables = |table: &Table, index: u32| self.1.lookup(table, index);
+        py.detach(|| published_answer_with_tables(&self.0, &subject, &tables)).map(Answer).map_err(to_py)
+    }
+    /// A proposal as JSON, its change spelled out, without proof.
+    fn proposal(&self, number: u64) -> PyResult<Option<String>> {
+        Ok(self.0.proposal(number).map_err(to_py)?.map(|value| value.to_string()))
+    }
+
+    /// What the network has decided about itself, as JSON, without proof.
+    fn configuration(&self) -> PyResult<String> {
+        Ok(self.0.configuration().map_err(to_py)?.to_string())
     }
 }

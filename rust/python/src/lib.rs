@@ -9,6 +9,7 @@ mod consensus;
 pub mod error;
 mod ledger;
 mod proofs;
+mod tables;
 mod transaction;
 
 /// 32 bytes from the operating system, for hash tables and batch verification; never for keys.
@@ -39,6 +40,8 @@ mod _native {
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
+    #[pymodule_export]
+    use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
         build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,

@@ -14,7 +14,7 @@ pub fn check_character(text: &str) -> Result<char, Error> {
 }
 
 /// The running product of ISO/IEC 7064 MOD 37,36 (hybrid system): 1 to 36.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct CheckSum(pub(super) u8);
 
 impl CheckSum {

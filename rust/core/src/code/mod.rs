@@ -24,6 +24,7 @@ mod fields;
 mod forms;
 mod members;
 mod parse;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use check::check_character;
 pub use fields::{City, Class, Model, Org, Serial, Use};
 pub use members::Members;
 pub use parse::parse_many;
+pub use series::{Series, SERIAL_AND_CHECK};
 
 use crate::error::Error;
 use alias::read_named_alias;

@@ -4,7 +4,7 @@
 //! what is proven under it. A leaf is therefore read as carefully as any input.
 use super::execute::{check_version, Context, Output};
 use super::items::{check_category, holder_of};
-use super::operation::{storage_receipt_message, Holder, NewItem, NewTable, Range, StorageReceipt};
+use super::operation::{Holder, NewItem, NewTable, Range, StorageReceipt};
 use super::overlay::Entry;
 use super::ranges::range_of;
 use super::status::{check_move, set_in};
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::map_key::{Kind, MapKey};
 use crate::record::{Children, Purpose, Record, Status, Table};
 use crate::signature;
-use crate::table::{TableProof, MILLION_DEPTH, THOUSAND_DEPTH};
+use crate::table::{storage_receipt_message, TableProof, MILLION_DEPTH, THOUSAND_DEPTH};
 use std::sync::Arc;
 
 /// P46: the holder of a range seals it, or the next version of its table.

@@ -21,6 +21,10 @@ use std::sync::Arc;
 pub const START_MS: u64 = 1_700_000_000_000;
 pub const CITY: &str = "130100";
 pub const CLASS: &str = "010203";
+pub const DISTRICT: &str = "130102";
+pub const NAMESPACE: &str = "130100.A7K2/lamps";
+/// Registered, not registered, of another organisation, of no range, and in each kind of sealed range.
+pub const ALIASED: [u32; 8] = [5, 7, 9, 3_000, 1_000, 1_001, 2_001, 2_000_007];
 
 /// Key `purpose` of city or organisation `number`; the same in every run.
 pub fn secret(number: usize, purpose: u8) -> SigningKey {
@@ -87,6 +91,29 @@ pub fn item_record(code: &str, version: u64) -> Record {
     record.previous_height = (version > 1).then_some(1);
     record.code = Some(code.to_owned());
     record
+}
+
+/// A name that a code has besides.
+pub fn alias_record(code: &str) -> Record {
+    let mut record = Record::new(Kind::Alias, 1);
+    record.code = Some(code.to_owned());
+    record
+}
+
+pub fn district_record(city: &str) -> Record {
+    let mut record = Record::new(Kind::District, 1);
+    record.administered_by = Some(City::parse(city).unwrap());
+    record
+}
+
+/// The alias of a number in `NAMESPACE`, as a subject.
+pub fn named(number: u32) -> String {
+    format!("alias:{NAMESPACE}:LD:{number}")
+}
+
+/// What stands on the labels of a district that had numbers of its own.
+pub fn old_number(number: u32) -> String {
+    format!("{DISTRICT}{CLASS}{number:09}")
 }
 
 /// A held range whose items are single, or in a table.
@@ -162,7 +189,8 @@ impl World {
     /// The network of most tests, at height 5. P39's cases all stand in class 010203 of 130100:
     ///
     /// thousand 0 of million 0 holds single items; 1 is sealed without overrides; 2 is sealed with overrides; 3 is not allocated;
-    /// million 1 is held whole; million 2 is sealed; million 3 is not allocated.
+    /// million 1 is held whole; million 2 is sealed; million 3 is not allocated. District 130102 belongs to 130100, and the items of
+    /// `ALIASED` have two aliases each.
     pub fn with_records(cities: usize) -> World {
         let mut world = World::new(cities);
         world.put(&MapKey::Organisation(city(), org("A7K2")), &organisation_record("Lighting office", 200));
@@ -206,6 +234,11 @@ impl World {
         let mut foreign = Record::new(Kind::Foreign, 1);
         foreign.claims = vec![format!("MA.156.{CITY}.A7K2")];
         world.put(&MapKey::Foreign(FOREIGN), &foreign);
+        world.put(&MapKey::District(City::parse(DISTRICT).unwrap()), &district_record(CITY));
+        for number in ALIASED {
+            world.put(&MapKey::Alias(NAMESPACE, format!("LD:{number}").as_bytes()), &alias_record(&code(number)));
+            world.put(&MapKey::Alias(CITY, old_number(number).as_bytes()), &alias_record(&code(number)));
+        }
         for _ in 1..=5 {
             world.commit();
         }
@@ -308,6 +341,7 @@ impl World {
     pub fn prove(&self, keys: &[MapKey<'_>]) -> Proof {
         let mut paths: Vec<Hash> = keys.iter().map(MapKey::path).collect();
         paths.sort_unstable();
+        paths.dedup();
         self.snapshot().prove(&paths).unwrap()
     }
 }

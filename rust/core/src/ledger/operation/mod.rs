@@ -17,7 +17,6 @@ use crate::hash::{domain, Hash, Suite, Tag};
 use crate::map_key::MapKey;
 use crate::record::{Purpose, Status};
 use crate::table::TableProof;
-use crate::wire::Encoder;
 
 /// The most items that any network may allow in a transaction.
 pub const MAX_ITEMS: usize = 10_000;
@@ -175,17 +174,6 @@ pub struct StorageReceipt {
     pub city: City,
     /// By its checkpoint key.
     pub signature: [u8; 64],
-}
-
-/// What a city signs with its checkpoint key when it keeps a table for a range whose record has `expected_version` (P45).
-pub fn storage_receipt_message(genesis: &Hash, range: &Range, expected_version: u64, table: &NewTable) -> Vec<u8> {
-    let mut message = domain(Tag::StorageReceipt, Suite::Ed25519Sha256);
-    message.extend_from_slice(genesis);
-    let mut statement = Encoder::with_capacity(128);
-    statement.array(8).text(range.city.as_str()).text(range.class.as_str()).uint(u64::from(range.base.get())).uint(range.size);
-    statement.uint(expected_version).bytes(&table.root).bytes(&table.digest).uint(table.count);
-    message.extend_from_slice(&statement.finish());
-    message
 }
 
 /// What an operation does.

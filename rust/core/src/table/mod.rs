@@ -13,17 +13,43 @@
 //!
 //! Tables are sparse: [`SealedTable`] keeps the hashes of what is not empty and none of the records, which whoever keeps the table
 //! file brings for a proof. This file does not know what a record says, nor whether an override replaces it.
+//!
+//! - `tree`: the hashes; `file`: the bytes of a table file (P43); [`index`]: what is kept in memory of a file, and its strict reader;
+//!   [`build`]: from serials, rows and records to a file; `rows`: CSV; [`check`]: what a city checks before it keeps a table (P44).
+//!
+//! None of it opens a file: bytes come in by slices and go out the same way.
+pub mod build;
+pub mod check;
+mod file;
+pub mod index;
+mod rows;
+mod tree;
+
+pub use file::{Head, Template};
+
 use crate::error::Error;
-use crate::hash::{tagged, Hash, Suite, Tag};
+use crate::hash::{domain, Hash, Suite, Tag};
+use crate::ledger::operation::{NewTable, Range};
 use crate::record::MAX_RECORD;
 use crate::wire::{Decoder, Encoder};
+use tree::{leaf_hash, Levels};
 
 /// The depth of the table of a range of 1,000 serials.
 pub const THOUSAND_DEPTH: u8 = 10;
 /// The depth of the table of a range of 1,000,000 serials.
 pub const MILLION_DEPTH: u8 = 20;
 
-const SUITE: Suite = Suite::Ed25519Sha256;
+/// What a city's checkpoint key signs to say that it checked a table for a range whose record has `expected_version`, and keeps
+/// it (P45).
+pub fn storage_receipt_message(genesis: &Hash, range: &Range, expected_version: u64, table: &NewTable) -> Vec<u8> {
+    let mut message = domain(Tag::StorageReceipt, Suite::Ed25519Sha256);
+    message.extend_from_slice(genesis);
+    let mut fields = Encoder::with_capacity(128);
+    fields.array(8).text(range.city.as_str()).text(range.class.as_str()).uint(u64::from(range.base.get())).uint(range.size);
+    fields.uint(expected_version).bytes(&table.root).bytes(&table.digest).uint(table.count);
+    message.extend_from_slice(&fields.finish());
+    message
+}
 
 /// What a table holds for one serial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +63,15 @@ pub struct Leaf {
 impl Leaf {
     /// The hash of this leaf at an index.
     pub fn hash(&self, index: u32) -> Hash {
-        tagged(Tag::TableLeaf, SUITE, &[&index.to_be_bytes(), &self.salt, &self.record])
+        leaf_hash(index, &self.salt, &self.record)
     }
 }
 
 /// The hashes of a table that are not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedTable {
-    /// From the leaves (level 0) to the root: (index in the level, hash), ascending.
-    levels: Vec<Vec<(u32, Hash)>>,
-    empty: Vec<Hash>,
+    depth: u8,
+    tree: Levels,
 }
 
 impl SealedTable {
@@ -64,55 +89,32 @@ impl SealedTable {
             }
             level.push((index, hash));
         }
-        let empty = empty_subtrees(depth);
-        let mut levels = Vec::with_capacity(usize::from(depth) + 1);
-        for nothing in &empty[..usize::from(depth)] {
-            let above = level_above(&level, nothing);
-            levels.push(level);
-            level = above;
-        }
-        levels.push(level);
-        Ok(SealedTable { levels, empty })
+        Ok(SealedTable { depth, tree: Levels::build(0, depth, level) })
     }
 
     /// The root.
     pub fn root(&self) -> Hash {
-        let depth = self.levels.len() - 1;
-        self.levels[depth].first().map_or(self.empty[depth], |(_, hash)| *hash)
+        self.tree.root()
     }
 
     /// How many leaves are not empty.
     pub fn count(&self) -> u64 {
-        self.levels[0].len() as u64
+        self.tree.width() as u64
     }
 
     /// Proves what the table holds at an index. `leaf` is what the table file has there.
     ///
     /// Errors: [`Error::Malformed`] when the index is outside the table or the leaf is not the one that was built in.
     pub fn prove(&self, index: u32, leaf: Option<Leaf>) -> Result<TableProof, Error> {
-        check_index(self.depth(), index)?;
-        if self.node(0, index) != leaf.as_ref().map(|leaf| leaf.hash(index)) {
+        check_index(self.depth, index)?;
+        if self.tree.at(index) != leaf.as_ref().map(|leaf| leaf.hash(index)) {
             return Err(Error::malformed(format!(
                 "the leaf given for index {index} is not the one of this table; the table file is damaged or of another version"
             )));
         }
         let mut proof = TableProof { leaf, bitmap: 0, siblings: Vec::new() };
-        for level in 0..self.levels.len() - 1 {
-            if let Some(sibling) = self.node(level, (index >> level) ^ 1) {
-                proof.bitmap |= 1 << level;
-                proof.siblings.push(sibling);
-            }
-        }
+        self.tree.siblings(index, &mut proof);
         Ok(proof)
-    }
-
-    fn depth(&self) -> u8 {
-        (self.levels.len() - 1) as u8
-    }
-
-    fn node(&self, level: usize, index: u32) -> Option<Hash> {
-        let nodes = &self.levels[level];
-        nodes.binary_search_by_key(&index, |(index, _)| *index).ok().map(|position| nodes[position].1)
     }
 }
 
@@ -140,7 +142,7 @@ impl TableProof {
         if self.bitmap.count_ones() as usize != self.siblings.len() {
             return refuse(format!("its bitmap names {} siblings and {} are given", self.bitmap.count_ones(), self.siblings.len()));
         }
-        let empty = empty_subtrees(depth);
+        let empty = tree::empty_subtrees();
         let mut given = self.siblings.iter();
         let mut node = self.leaf.as_ref().map_or(empty[0], |leaf| leaf.hash(index));
         for (level, nothing) in empty[..usize::from(depth)].iter().enumerate() {
@@ -148,7 +150,7 @@ impl TableProof {
             if self.bitmap >> level & 1 == 1 && sibling == nothing {
                 return refuse(format!("sibling {level} is given although it is an empty subtree"));
             }
-            node = if index >> level & 1 == 0 { node_hash(&node, sibling) } else { node_hash(sibling, &node) };
+            node = if index >> level & 1 == 0 { tree::node_hash(&node, sibling) } else { tree::node_hash(sibling, &node) };
         }
         if node != *root {
             return refuse("it leads to another root than the one in the record of the range");
@@ -200,30 +202,6 @@ impl Leaf {
             _ => Err(Error::malformed("a table leaf has both salt and record, an empty one has neither")),
         }
     }
-}
-
-/// The hashes of empty subtrees, from an empty leaf to an empty table of this depth.
-fn empty_subtrees(depth: u8) -> Vec<Hash> {
-    let leaf = tagged(Tag::TableEmpty, SUITE, &[]);
-    std::iter::successors(Some(leaf), |below| Some(node_hash(below, below))).take(usize::from(depth) + 1).collect()
-}
-
-fn level_above(level: &[(u32, Hash)], nothing: &Hash) -> Vec<(u32, Hash)> {
-    // Ascending, so two children of one parent stand side by side.
-    level
-        .chunk_by(|(left, _), (right, _)| left >> 1 == right >> 1)
-        .map(|children| match children {
-            [(index, left), (_, right)] => (index >> 1, node_hash(left, right)),
-            [(index, right), ..] if index & 1 == 1 => (index >> 1, node_hash(nothing, right)),
-            [(index, left), ..] => (index >> 1, node_hash(left, nothing)),
-            // chunk_by yields no empty chunk; the value is never used.
-            [] => (0, *nothing),
-        })
-        .collect()
-}
-
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    tagged(Tag::TableNode, SUITE, &[left, right])
 }
 
 fn check_depth(depth: u8) -> Result<(), Error> {

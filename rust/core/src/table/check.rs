@@ -1,0 +1,237 @@
+//! What a city checks before it signs that it keeps a table (P44): that it is the successor of what the ledger and the table before
+//! hold, and that nothing in it could not have been registered.
+//!
+//! Present at an index is the newer of the leaf of the table before and the ledger's own item record (P41). In the new table stands
+//! - where something is present: that very record, or its next version, of which the holder of the range could have made each part;
+//! - where nothing is present: nothing, or a new item of the range's holder.
+//!
+//! The bytes of both files come in by subtrees ([`super::index::PIECE`] leaves) and must give the hashes that were read at first.
+use super::file::{for_each_leaf, Held};
+use super::index::{map_all, Index, PIECE};
+use crate::answer::StateReader;
+use crate::code::{Category, Code, Org};
+use crate::error::Error;
+use crate::genesis::Parameters;
+use crate::hash::{hex, Hash};
+use crate::ledger::operation::Holder;
+use crate::map_key::MapKey;
+use crate::profile::{attribute_fault, service_fault};
+use crate::record::{Children, Record, Status};
+use std::sync::Arc;
+
+/// One table under check. Errors are `Rule` (`bad_table`), or [`Error::Malformed`] for damaged bytes.
+pub struct Check<'c, S> {
+    table: &'c Index,
+    previous: Option<&'c Index>,
+    state: &'c S,
+    height: u64,
+    holder: Holder,
+    parameters: Parameters,
+}
+
+/// The bytes of one subtree in both files, each as [`Index::bytes_of_piece`] says; empty where it is.
+#[derive(Clone, Debug)]
+pub struct PieceBytes {
+    /// Which subtree.
+    pub number: u32,
+    /// Of the new table.
+    pub table: Vec<u8>,
+    /// Of the table before.
+    pub previous: Vec<u8>,
+}
+
+impl<'c, S: StateReader + Sync> Check<'c, S> {
+    /// Checks what follows from the heads: the network, that the range is held, its version and the digest of the file before.
+    pub fn new(table: &'c Index, previous: Option<&'c Index>, state: &'c S, height: u64, genesis: &Hash) -> Result<Check<'c, S>, Error> {
+        let head = table.head();
+        if head.genesis != *genesis {
+            return bad("it is of another network");
+        }
+        let parameters = parameters(state)?;
+        if table.size_bytes() > parameters.max_table_bytes {
+            return bad(format!(
+                "its file has {} bytes, more than the {} that the network keeps",
+                table.size_bytes(),
+                parameters.max_table_bytes
+            ));
+        }
+        let range = read(state, &head.range.key())?;
+        let Some(range) = range.filter(|range| matches!(range.children, Children::Items | Children::Table)) else {
+            return bad(format!("nobody holds the range of {} serials from {}", head.range.size, head.range.base));
+        };
+        let holder = Holder::parse(range.holder.as_deref().unwrap_or_default())?;
+        let (version, digest) = range.table.map_or((0, None), |sealed| (sealed.version, Some(sealed.digest)));
+        if head.version != version + 1 {
+            return bad(format!("it has version {}, and the range's table has version {version}", head.version));
+        }
+        if head.previous != digest {
+            return bad("it names another table before it than the one of the range");
+        }
+        if previous.map(Index::digest) != digest {
+            return bad(match digest {
+                Some(digest) => format!("it is checked against the table before it, {}, which is not at hand", hex(&digest)),
+                None => "the range has no table yet, and one is given as the table before it".to_owned(),
+            });
+        }
+        Ok(Check { table, previous, state, height, holder, parameters })
+    }
+
+    /// Checks some subtrees, on all cores with the feature `parallel`.
+    pub fn pieces(&self, pieces: Vec<PieceBytes>) -> Result<(), Error> {
+        map_all(pieces, |piece| self.piece(&piece)).into_iter().collect()
+    }
+
+    fn piece(&self, piece: &PieceBytes) -> Result<(), Error> {
+        let (from, to) = (piece.number * PIECE, ((piece.number + 1) * PIECE).min(self.table.head().size()));
+        let mut older: Vec<Option<Box<[u8]>>> = vec![None; (to - from) as usize];
+        if let Some(previous) = self.previous {
+            let entries = previous.entries(piece.number, &piece.previous)?;
+            for_each_leaf(previous.head(), &entries, (from, to), |index, held| {
+                older[(index - from) as usize] = Some(held.record().into());
+                Ok(())
+            })?;
+        }
+        let mut category = None;
+        let mut next = from;
+        let entries = self.table.entries(piece.number, &piece.table)?;
+        for_each_leaf(self.table.head(), &entries, (from, to), |index, held| {
+            for missing in next..index {
+                self.leaf(missing, older[(missing - from) as usize].take(), None, &mut category)?;
+            }
+            next = index + 1;
+            self.leaf(index, older[(index - from) as usize].take(), Some(held), &mut category)
+        })?;
+        (next..to).try_for_each(|missing| self.leaf(missing, older[(missing - from) as usize].take(), None, &mut category))
+    }
+
+    fn leaf(
+        &self,
+        index: u32,
+        older: Option<Box<[u8]>>,
+        held: Option<Held<'_>>,
+        category: &mut Option<(Option<Org>, Category)>,
+    ) -> Result<(), Error> {
+        let range = &self.table.head().range;
+        let serial = self.table.head().serial(index)?;
+        let own = self.state.get(&MapKey::Item(range.city, range.class, serial).path());
+        let fault = match (present(own, older)?, held) {
+            (None, None) => return Ok(()),
+            (Some(present), Some(held)) if *present == *held.record() => return Ok(()),
+            (Some(_), None) => "it is missing, and the ledger or the table before holds it; nothing is removed".to_owned(),
+            (Some(present), Some(held)) => match self.next_fault(index, &present, held.record())? {
+                Some(fault) => fault,
+                None => return Ok(()),
+            },
+            (None, Some(held)) => match self.new_fault(index, held, category)? {
+                Some(fault) => fault,
+                None => return Ok(()),
+            },
+        };
+        bad(format!("serial {serial}: {fault}"))
+    }
+
+    /// Why a record cannot stand where nothing was.
+    fn new_fault(&self, index: u32, held: Held<'_>, checked: &mut Option<(Option<Org>, Category)>) -> Result<Option<String>, Error> {
+        let head = self.table.head();
+        let (org, category, height) = match held {
+            Held::Plain(_, run) => {
+                let template = &head.templates[usize::from(run.template)];
+                (template.org, head.category(template), run.height)
+            }
+            Held::Single(record) => {
+                let (item, code) = head.item(index, record)?;
+                if let Some(fault) = self.profile_fault(&item) {
+                    return Ok(Some(fault));
+                }
+                let begins = matches!(item.status, Status::Active | Status::Allocated);
+                let mut plain = Record::new(item.kind, item.height);
+                plain.status = item.status;
+                plain.code.clone_from(&item.code);
+                plain.commitments.clone_from(&item.commitments);
+                plain.services.clone_from(&item.services);
+                (plain.reason, plain.basis) = (item.reason, item.basis);
+                if plain != item || !begins {
+                    return Ok(Some("a new item has version 1, is active or allocated, and has commitments and services alone".to_owned()));
+                }
+                let Code::Item { org, category, .. } = code else { return Ok(Some("its code names no item".to_owned())) };
+                (org, category, item.height)
+            }
+        };
+        if org != self.holder.org {
+            return Ok(Some(format!("it is a new item of another issuer than the holder of the range, {}", self.holder.code())));
+        }
+        if height > self.height {
+            return Ok(Some(format!("its record is of height {height}, and height {} is the last that was decided", self.height)));
+        }
+        if *checked != Some((org, category)) {
+            let key = MapKey::Category(head.range.city, org, category);
+            match read(self.state, &key)? {
+                Some(record) if record.status == Status::Active => *checked = Some((org, category)),
+                Some(record) => return Ok(Some(format!("its category {}/{category} is {}", self.holder.code(), record.status.name()))),
+                None => return Ok(Some(format!("its category {}/{category} is not registered", self.holder.code()))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why a record cannot follow the present one.
+    fn next_fault(&self, index: u32, present: &[u8], record: &[u8]) -> Result<Option<String>, Error> {
+        let (before, _) = self.table.head().item(index, present)?;
+        let (after, _) = self.table.head().item(index, record)?;
+        let fault = |fault: &str| Ok(Some(fault.to_owned()));
+        let mut expected = before.next_version(present, after.height);
+        expected.status = after.status;
+        expected.commitments.clone_from(&after.commitments);
+        expected.services.clone_from(&after.services);
+        (expected.reason, expected.basis) = (after.reason, after.basis);
+        if expected != after {
+            return fault("it is neither the present version nor the next one with another status, commitments or services");
+        }
+        if after.height > self.height {
+            return fault("its record is of a height that was not decided yet");
+        }
+        if before.holder.as_deref().is_some_and(|holder| holder != self.holder.code().text()) {
+            return fault("another holds the item than the range, and it was changed; only that holder changes it");
+        }
+        if before.status == Status::Retired {
+            return fault("it is retired and was changed; a retired code never changes again");
+        }
+        if before.status != after.status && (before.status_by_city || !before.status.may_become(after.status)) {
+            return fault("its status makes a move that the holder cannot make");
+        }
+        Ok(self.profile_fault(&after))
+    }
+
+    fn profile_fault(&self, item: &Record) -> Option<String> {
+        let Parameters { max_commitments, max_services, .. } = self.parameters;
+        if item.commitments.len() as u64 > max_commitments || item.services.len() as u64 > max_services {
+            return Some(format!("it has more than {max_commitments} commitments or {max_services} services"));
+        }
+        let attributes = item.commitments.iter().filter_map(|(name, _)| attribute_fault(name));
+        let services = item.services.iter().filter_map(|(kind, uri)| service_fault(kind, uri));
+        attributes.chain(services).next().map(|fault| format!("an attribute name or a service is refused: {fault}"))
+    }
+}
+
+/// The newer of the ledger's own record and the older leaf; of equal versions the ledger's (P41).
+fn present(own: Option<Arc<[u8]>>, older: Option<Box<[u8]>>) -> Result<Option<Arc<[u8]>>, Error> {
+    Ok(match (own, older) {
+        (Some(own), Some(older)) if Record::decode(&older)?.version > Record::decode(&own)?.version => Some(older.into()),
+        (Some(own), _) => Some(own),
+        (None, older) => older.map(Arc::from),
+    })
+}
+
+fn read(state: &impl StateReader, key: &MapKey<'_>) -> Result<Option<Record>, Error> {
+    state.get(&key.path()).map(|record| Record::decode(&record)).transpose()
+}
+
+fn parameters(state: &impl StateReader) -> Result<Parameters, Error> {
+    let record = read(state, &MapKey::Parameters)?.ok_or_else(|| Error::malformed("a state without parameters"))?;
+    let values = record.parameters.try_into().map_err(|_| Error::malformed("a state with other parameters than those of P6"))?;
+    Parameters::from_values(values)
+}
+
+fn bad<T>(why: impl std::fmt::Display) -> Result<T, Error> {
+    Err(Error::rule("bad_table", format!("the table is refused: {why}")))
+}
