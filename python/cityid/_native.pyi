@@ -343,7 +343,7 @@ def verify(
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to, which is not to be true."""
+    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; that is all."""
 
     proven: bool
     """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""

@@ -126,7 +126,7 @@ class FakeNode:
         return {"city": "130100", "height": "9", "name": "石家庄"}
 
     def cities(self) -> Mapping[str, Any]:
-        return {"height": "1", "cities": []}
+        return {"genesis": "00" * 32, "height": "1", "cities": []}
 
     def checkpoint(self) -> str | None:
         return "cityid/abc\n10\nAAAA\n\n— x y\n" if self.is_ready else None

@@ -10,21 +10,12 @@ from random import Random
 import pytest
 
 from cityid._native import NEWEST_PROTOCOL, Trust, header_json, verify, verify_certificate
+from cityid.client.operations import Change, remove_city, schedule_protocol, set_committee, set_parameters
 from cityid.errors import CertificateInvalid
 from cityid.node import messages
 from cityid.testing import Simulation, Violation
 from cityid.testing.chaos import torment
-from cityid.testing.governance import (
-    Campaign,
-    Change,
-    admit_city,
-    enact,
-    remove_city,
-    replace_keys,
-    schedule_protocol,
-    set_committee,
-    set_parameters,
-)
+from cityid.testing.governance import Campaign, admit_city, enact, replace_keys
 
 BUSY = {"heartbeat_ms": 200}
 
@@ -130,7 +121,7 @@ def test_a_city_enters_the_committee_and_leaves_it_under_load(five: Simulation) 
     assert fifth in five.checks.committee(entered + 1)
     ids += load(five, stay, seconds=2)
     assert five.driver(fifth).roles.votes
-    left = enact(five, set_committee(city for city in five.cities if city != leaver))
+    left = enact(five, set_committee([city for city in five.cities if city != leaver]))
     ids += load(five, stay, seconds=2)
     assert five.checks.committee(left + 1) == sorted(city for city in five.cities if city != leaver)
     assert not five.driver(leaver).roles.votes
@@ -325,7 +316,7 @@ def test_narrower_limits_let_go_of_what_waits(five: Simulation) -> None:
 
 def test_a_scheduled_protocol_is_said_and_then_holds(five: Simulation) -> None:
     height = five.checks.height + 20
-    enact(five, schedule_protocol(2, height))
+    enact(five, schedule_protocol(2, height=height))
     city = five.cities[0]
     [told] = [log.fields for log in five.logs(city) if log.event == "protocol_scheduled"]
     assert told == {"version": 2, "height": height, "known": True}
@@ -344,7 +335,7 @@ def test_software_that_does_not_know_a_protocol_halts_at_its_height_and_returns_
     five.restart(old)
     five.run_for(1_000)
     height = five.checks.height + 25
-    enact(five, schedule_protocol(2, height))
+    enact(five, schedule_protocol(2, height=height))
     five.run_for(500)
     [told] = [log for log in five.logs(old) if log.event == "protocol_scheduled"]
     assert (told.level, told.fields["known"]) == ("warning", False)

@@ -217,7 +217,7 @@ class Face:
                     "successor": entry["successor"],
                 }
             )
-        return {"height": str(self.ledger.height), "cities": rows}
+        return {"genesis": self._genesis.hash.hex(), "height": str(self.ledger.height), "cities": rows}
 
     def checkpoint(self) -> str | None:
         """The newest cosigned checkpoint."""

@@ -7,61 +7,33 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cityid import keys
-from cityid._native import possession_message
-from cityid.testing.keys import PURPOSES, SeededSigner
+from cityid.client import operations
+from cityid.client.operations import Change
+from cityid.testing.keys import PURPOSES
 from cityid.testing.simulation import Simulation
 
-Change = dict[str, Any]
 RETRY_MS: Final = 500
 
 
 def admit_city(simulation: Simulation, city: str) -> Change:
     """The change that makes a city a member, with the newest key of each purpose."""
-    return {
-        "change": "admit_city",
-        "city": city,
-        "name": f"City {city}",
-        "keys": [_entry(simulation, city, purpose) for purpose in PURPOSES],
-        "certificate": _certificate(simulation.signer(city, "tls"), city),
-        "services": [["peer", f"tls://{city}.example:27100"]],
-    }
+    return operations.admit_city(
+        city,
+        name=f"City {city}",
+        keys=_entries(simulation, city, PURPOSES),
+        certificate=_certificate(simulation, city),
+        services=[("peer", f"tls://{city}.example:27100")],
+    )
 
 
-def replace_keys(simulation: Simulation, city: str, purposes: Iterable[str]) -> Change:
+def replace_keys(simulation: Simulation, city: str, purposes: Sequence[str]) -> Change:
     """The change that gives a city its newest key of these purposes (`Simulation.renew` makes one)."""
-    wanted = list(purposes)
-    change: Change = {
-        "change": "replace_keys",
-        "city": city,
-        "keys": [_entry(simulation, city, purpose) for purpose in wanted],
-    }
-    if "tls" in wanted:
-        change["certificate"] = _certificate(simulation.signer(city, "tls"), city)
-    return change
-
-
-def remove_city(city: str) -> Change:
-    """The change that retires a city."""
-    return {"change": "remove_city", "city": city}
-
-
-def set_committee(cities: Iterable[str]) -> Change:
-    """The change that lets these cities decide."""
-    return {"change": "set_committee", "cities": sorted(cities)}
-
-
-def set_parameters(parameters: Mapping[str, int]) -> Change:
-    """The change of limits and intervals."""
-    return {"change": "set_parameters", "parameters": {name: str(value) for name, value in parameters.items()}}
-
-
-def schedule_protocol(version: int, height: int) -> Change:
-    """The change that lets a protocol version hold from a height on."""
-    return {"change": "schedule_protocol", "version": version, "height": height}
+    certificate = _certificate(simulation, city) if "tls" in purposes else None
+    return operations.replace_keys(city, keys=_entries(simulation, city, purposes), certificate=certificate)
 
 
 def enact(simulation: Simulation, change: Change, *, limit_ms: int = 60_000) -> int:
@@ -91,7 +63,7 @@ class Campaign:
         self._members = sorted(simulation.members())
         self._turn = 0
         self._proposer = next((city for city in self._members if simulation.is_up(city)), self._members[0])
-        self._proposal = self._build(self._proposer, {"op": "propose", "change": change})
+        self._proposal = self._build(self._proposer, operations.propose(self._proposer, change))
         self._votes: dict[str, tuple[bytes, bytes]] = {}
 
     def step(self) -> bool:
@@ -105,10 +77,10 @@ class Campaign:
             return False
         if proposed["status"] != "committed":
             raise ValueError(f"{self._change} is refused: {proposed}")
-        vote = {"op": "vote", "proposal": int(proposed["outputs"][0]["proposal"])}
+        number = int(proposed["outputs"][0]["proposal"])
         for city in self._members:
             if city != self._proposer and city not in self._votes:
-                self._votes[city] = self._build(city, vote)
+                self._votes[city] = self._build(city, operations.vote(city, number))
         receipts = [self._receipt(*built) for built in self._votes.values()]
         agreed = sorted(int(found["height"]) for found in receipts if found and found["status"] == "committed")
         needed = len(self._members) * 2 // 3  # besides the city that proposed
@@ -117,12 +89,12 @@ class Campaign:
         self.height = agreed[needed - 1]
         return True
 
-    def _build(self, city: str, operation: Change) -> tuple[bytes, bytes]:
+    def _build(self, city: str, operation: operations.Operation) -> tuple[bytes, bytes]:
         up = [member for member in self._members if self._simulation.is_up(member)] or self._members
         newest = max(up, key=self._simulation.height)
         valid_for = 1_500 + self._simulation.height(newest) - self._simulation.height(city)
         signers = [self._simulation.signer(city)]
-        return self._simulation.build(city, [operation | {"city": city}], signers=signers, valid_for=valid_for)
+        return self._simulation.build(city, [operation], signers=signers, valid_for=valid_for)
 
     def _receipt(self, id_: bytes, data: bytes) -> dict[str, Any] | None:
         """What became of a transaction; it is sent to one more city while nobody knows."""
@@ -137,11 +109,14 @@ class Campaign:
         return None
 
 
-def _entry(simulation: Simulation, city: str, purpose: str) -> dict[str, Any]:
-    signer = simulation.signer(city, purpose)
-    message = possession_message(simulation.genesis.hash, f"MA.156.{city}", purpose, signer.public_key)
-    return {"purpose": purpose, "key": signer.public_key.hex(), "possession": signer.sign(message).hex()}
+def _entries(simulation: Simulation, city: str, purposes: Sequence[str]) -> list[operations.KeyEntry]:
+    genesis_hash, subject = simulation.genesis.hash, f"MA.156.{city}"
+    return [
+        operations.prove_possession(simulation.signer(city, purpose), genesis_hash, subject, purpose=purpose)
+        for purpose in purposes
+    ]
 
 
-def _certificate(signer: SeededSigner, city: str) -> str:
-    return keys.parse_certificate(keys.tls_certificate(keys.FileSigner(signer.private), city)).der.hex()
+def _certificate(simulation: Simulation, city: str) -> bytes:
+    signer = keys.FileSigner(simulation.signer(city, "tls").private)
+    return keys.parse_certificate(keys.tls_certificate(signer, city)).der
