@@ -242,9 +242,7 @@ class Trust:
         """Reads the text of a trust file or genesis file. Raises `MalformedInput`."""
     def to_json(self) -> str:
         """A trust file, with its fields in a fixed order."""
-    def advance(
-        self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None
-    ) -> Trust:
+    def advance(self, header: bytes, log_path: bytes, certificate: bytes, next_set: bytes | None = None) -> Trust:
         """The trust at a later header that these validators certify (P75).
 
         `log_path` is the inclusion path of the header in the log that ends with it, 32 bytes a hash. `next_set` is the
@@ -287,6 +285,10 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
+    records: list[tuple[str, str | None]]
+    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    table: bytes | None
+    """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
 @final
 class Verdict:
@@ -439,6 +441,8 @@ class Commit:
     """How many of them took effect."""
     rejected: int
     """How many the rule refused."""
+    tables: list[bytes]
+    """Digests of the table files that it sealed (P46)."""
     configuration: bool
     """Whether a city, its keys, the committee, a parameter or the schedule of protocols changed at this height."""
 
@@ -557,6 +561,8 @@ class Ledger:
         """As `Snapshot.resolve_many`, from the last committed block."""
     def answer(self, code: str) -> Answer:
         """As `Snapshot.answer`, from the last committed block."""
+    def sealed_tables(self) -> list[tuple[str, str, int, int, bytes]]:
+        """(city, class, base, size, digest of the table file) of every sealed range of the last committed block."""
     def receipt(self, id: bytes) -> tuple[int, str] | None:
         """(height, JSON receipt) of an included transaction, within the replay window (P6)."""
     def receipt_proof(self, id: bytes) -> tuple[bytes, int, int, list[bytes]] | None:
@@ -580,6 +586,10 @@ class Snapshot:
 
     height: int
     """Its height."""
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
+        range.
+        """
     def resolve(self, code: str) -> str:
         """What this state says of a code, without proof, as JSON: `subject`, `verdict`, `status`, `code`, `record`,
         `as_of`, `height`.
@@ -591,6 +601,12 @@ class Snapshot:
     def answer(self, code: str) -> Answer:
         """The answer about a code, with its proof. Raises `CodeError`, or `RuleViolation` (`not_ready`) at height 0
         (P7).
+        """
+    def proposal(self, number: int) -> str | None:
+        """A proposal (P70) as JSON, without proof, its `change` in the form of P61 to P68."""
+    def configuration(self) -> str:
+        """The record of P70 as JSON, without proof: `parameters` by name, `committee`, `members`, `proposals`,
+        `protocol`.
         """
 
 def validator_set(data: Buffer) -> list[tuple[str, bytes]]:

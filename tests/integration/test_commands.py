@@ -77,14 +77,14 @@ def test_the_commands_of_cities_and_offices(tmp_path: Path) -> None:
         )  # fmt: skip
         given = shell.json("range", "allocate", "--key", "office.pem", *LAMP[:4], "--class", "010203")
         assert given["outputs"] == [{"base": 0, "size": 1_000}]
-        shell("item", "category", "--key", "office.pem", *LAMP, "--name", "路灯")
+        shell("item", "category", "register", "--key", "office.pem", *LAMP, "--name", "路灯")
         code = shell.json("item", "register", "--key", "office.pem", *LAMP, "--serial", 7)["subject"]
         shell("item", "register", "--key", "office.pem", *LAMP, "--serial", 7, status=2)
         (tmp_path / "l.csv").write_text("id,name\nL1,a\nL2,b\n")
         imported = shell.json("import", "l.csv", "--key", "office.pem", *LAMP, "--range", "0:1000")
         assert (imported["imported"], imported["ranges"]) == (2, [])
         shell("item", "update", code, "--expected-version", 1, "--key", "office.pem")
-        changed = shell.json("item", "status", code, "suspended", "--expected-version", 2, "--key", city_key)
+        changed = shell.json("item", "suspend", code, "--expected-version", 2, "--key", city_key)
 
         elsewhere = ("--at", urls["440300"], "--min-height", changed["height"], "--out", "answer.cbor")
         assert shell.json("resolve", code, *elsewhere)["status"] == "suspended"

@@ -78,6 +78,22 @@ class FakeLedger:
         self.resolve(code)
         return FakeAnswer(code)
 
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        if not (len(city) == 6 and city.isdigit()):
+            raise CodeError(f"{city!r} is no city; it has six digits.")
+        record = {"version": "1", "holder": "MA.156.130100.A7K2"}
+        return json.dumps(record) if (base, size) == (12_000, 1_000) else None
+
+    def proposal(self, number: int) -> str | None:
+        status = {1: "active", 2: "allocated"}.get(number)
+        return status and json.dumps({"number": str(number), "status": status, "change": {"change": "remove_city"}})
+
+    def configuration(self) -> str:
+        return json.dumps({"parameters": {"window": 2_000}, "members": 4, "proposals": "2", "committee": []})
+
+    def cities(self) -> list[dict[str, Any]]:
+        return [{"city": "130100", "consensus": b"\x01", "transaction": [b"\x02"], "certificate": None}]
+
 
 class FakeNode:
     def __init__(self) -> None:
@@ -589,3 +605,37 @@ def test_an_address_that_is_taken() -> None:
                 await serve(node, config, metrics=Metrics(), log=Log(log), stop=stop)
 
     trio.run(test)
+
+
+# ---------------------------------------------------------------- governance and ranges
+
+
+async def test_governance_shows_what_holds_and_the_open_proposals() -> None:
+    async with open_site() as site:
+        reply = await site.client.get("/v1/governance")
+        found = reply.json()
+        assert (reply.status_code, found["proven"], found["parameters"]) == (200, False, {"window": 2_000})
+        assert [proposal["number"] for proposal in found["open"]] == ["2"]
+        assert found["cities"] == [{"city": "130100", "consensus": "01", "transaction": ["02"], "certificate": None}]
+
+
+async def test_a_proposal_is_shown_and_an_unknown_one_is_a_problem() -> None:
+    async with open_site() as site:
+        reply = await site.client.get("/v1/governance/proposals/1")
+        assert (reply.status_code, reply.json()["status"]) == (200, "active")
+        reply = await site.client.get("/v1/governance/proposals/3")
+        assert (reply.status_code, reply.json()["type"]) == (404, "urn:cityid:problem:unknown-proposal")
+        assert (await site.client.get("/v1/governance/proposals/-1")).status_code == 400
+
+
+async def test_the_ranges_of_a_serial() -> None:
+    async with open_site() as site:
+        reply = await site.client.get("/v1/ranges/130100/010203/12345")
+        where = {"city": "130100", "class": "010203", "base": 12_000, "size": 1_000}
+        assert reply.json() == {
+            "ranges": [{"version": "1", "holder": "MA.156.130100.A7K2", "range": where}],
+            "proven": False,
+        }
+        assert (await site.client.get("/v1/ranges/130100/010203/0")).json()["ranges"] == []
+        assert (await site.client.get("/v1/ranges/x/010203/0")).status_code == 400
+        assert (await site.client.get("/v1/ranges/130100/010203/1000000000")).status_code == 400

@@ -29,7 +29,7 @@ from cityid.client.importing import (
 )
 from cityid.client.importing import rows as reading
 from cityid.client.importing import run as running
-from cityid.client.operations import Operation
+from cityid.client.operations import Operation, Range
 from cityid.client.replies import Receipt
 from cityid.errors import InputError, RuleViolation, StorageError, Unavailable
 
@@ -202,11 +202,15 @@ class FakeRegister:
         self.decided: dict[bytes, Receipt] = {}
         self.sent: list[bytes] = []
         self.signed = 0
+        self.signers: list[str] = []
+        self.taken: dict[int, str] = {}  # first serial of a thousand: who holds it already
+        self.aliases: dict[str, str] = {}
         self.lose_after: int | None = None  # acts on a submission, then loses its reply
         self.refuse: str | None = None
 
-    async def sign(self, operations: Sequence[Operation]) -> tuple[bytes, bytes, int]:
+    async def sign(self, operations: Sequence[Operation], *, by: str = "holder") -> tuple[bytes, bytes, int]:
         self.signed += 1
+        self.signers.append(by)
         id = self.signed.to_bytes(32, "big")
         return id, id + json.dumps(list(operations)).encode(), 100
 
@@ -232,6 +236,9 @@ class FakeRegister:
             )
             rows.append(found)
         return rows
+
+    async def holder_of(self, held: Range) -> str | None:
+        return self.taken.get(held.base)
 
     def _execute(self, id: bytes, operations: Sequence[Operation]) -> Receipt:
         if self.refuse is not None:

@@ -5,10 +5,28 @@ One file per group of commands. Modules here import typer and the native core at
 """
 
 import sys
+from typing import Final
 
 import typer
 
-from cityid.cli import demo, founding, importing, key_files, network, registry, simulation, trusts, verdicts
+from cityid.cli import (
+    adopting,
+    classes,
+    demo,
+    founding,
+    governing,
+    importing,
+    items,
+    key_files,
+    network,
+    organisations,
+    profiles,
+    ranges,
+    simulation,
+    transactions,
+    trusts,
+    verdicts,
+)
 from cityid.cli.output import fail
 
 __all__ = ["app", "main"]
@@ -21,7 +39,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (founding, network, key_files, trusts, registry, importing, verdicts, demo, simulation):
+GROUPS: Final = (
+    *(
+        founding,
+        network,
+        key_files,
+        trusts,
+        organisations,
+        ranges,
+        items,
+        classes,
+        profiles,
+        importing,
+        adopting,
+        transactions,
+    ),
+    *(governing, verdicts, demo, simulation),
+)
+for group in GROUPS:
     group.add_commands(app)
 
 

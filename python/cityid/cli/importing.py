@@ -1,33 +1,67 @@
 """`cityid import`: a whole register from CSV or GeoJSON, resumable, with its rejects named."""
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cityid._native import Trust
+from cityid.cli.acting import example
 from cityid.cli.common import At, Json, KeyFile, PassphraseFile, TrustFile, async_client, load_trust, open_signer
 from cityid.cli.messages import choose, language
 from cityid.cli.output import progress, say, show
-from cityid.cli.registry import City, Class, Model, Org, Use
+from cityid.cli.parts import City, Class, Model, Org, Use
 from cityid.errors import InputError
 
 if TYPE_CHECKING:
     from cityid.client import Client, Receipt
-    from cityid.client.importing import Columns, Reject, Row, Summary, Table, Target
-    from cityid.client.operations import Operation
+    from cityid.client.importing import Adoption, Columns, Reject, Row, Submitter, Summary, Table, Target
+    from cityid.client.importing.run import Who
+    from cityid.client.operations import Operation, Range
     from cityid.keys import Signer
 
-__all__ = ["SigningSubmitter", "add_commands", "import_table"]
+__all__ = [
+    "CategoryName",
+    "DatumName",
+    "Delimiter",
+    "Mapped",
+    "SigningSubmitter",
+    "add_commands",
+    "check_rows",
+    "describe_reject",
+    "ensure_category",
+    "identity_of",
+    "import_table",
+    "read_rows",
+    "report",
+    "run_import",
+]
 
 SHOWN_REJECTS: Final = 5
 SHOWN_LETTERS: Final = 24
 
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="COLUMN=ATTRIBUTE",
+        help="Without an attribute the column is left out. Say it again for more.",
+    ),
+]
+DatumName = Annotated[str, typer.Option("--datum", help="Of the coordinates: WGS84, CGCS2000 or GCJ02.")]
+Delimiter = Annotated[str, typer.Option("--delimiter", help="Of a CSV file.")]
+CategoryName = Annotated[
+    str | None, typer.Option("--category-name", help="Register the category under this name when it is not there yet.")
+]
+
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `import`."""
-    app.command("import")(import_file)
+    line = "cityid import lamps.csv --key office.pem --city 130100 --org A7K2 --use 60 --class 010203 --model 1"
+    app.command("import", epilog=example(line))(import_file)
 
 
 def import_file(
@@ -38,19 +72,10 @@ def import_file(
     use: Use,
     class_code: Class,
     model: Model = "0",
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="COLUMN=ATTRIBUTE",
-            help="Without an attribute the column is left out. Say it again for more.",
-        ),
-    ] = None,
-    datum: Annotated[str, typer.Option(help="Of the coordinates: WGS84, CGCS2000 or GCJ02.")] = "WGS84",
-    delimiter: Annotated[str, typer.Option(help="Of a CSV file.")] = ",",
-    category_name: Annotated[
-        str | None, typer.Option(help="Register the category under this name when it is not there yet.")
-    ] = None,
+    mapping: Mapped = None,
+    datum: DatumName = "WGS84",
+    delimiter: Delimiter = ",",
+    category_name: CategoryName = None,
     held: Annotated[
         list[str] | None,
         typer.Option("--range", metavar="BASE:SIZE", help="A range that is held already; its free serials go first."),
@@ -67,28 +92,69 @@ def import_file(
     """
     import trio
 
-    from cityid.client.importing import Target, read_table, write_rejects
+    from cityid.client.importing import Target
 
     believed = load_trust(trust)
     signer = open_signer(key, passphrase_file)
     target = Target(city, org, use, class_code, model)
     ranges = [_range(text) for text in held or []]
     target.code(0)  # a part that breaks the grammar is said before the file is read
-    with file.open("rb") as opened:
-        table = read_table(file, opened, chosen=_mapping(mapping), datum=_datum(datum), delimiter=delimiter)
-        say(
-            choose("列 → 属性：", "column → attribute: ")
-            + ", ".join(f"{c} → {a}" for c, a in table.columns.attributes.items())
-        )
-        rows = list(table.rows)
+    table, rows = read_rows(file, mapping, datum, delimiter)
 
     async def run() -> "Summary":
         async with async_client(at, believed) as client:
             if category_name is not None:
                 await ensure_category(client, signer, target, category_name)
-            return await import_table(file, table, rows, target=target, client=client, signer=signer, held=ranges)
+            checked = await check_rows(client, target, rows)
+            return await import_table(file, table, checked, target=target, client=client, signer=signer, held=ranges)
 
-    summary = trio.run(run)
+    report(file, trio.run(run), as_json=as_json)
+
+
+def read_rows(
+    file: Path, mapping: list[str] | None, datum: str, delimiter: str, *, blank_serials: bool = False
+) -> "tuple[Table, list[Row | Reject]]":
+    """Every row of a register, and how its columns were understood, which is said."""
+    from cityid.client.importing import read_table
+
+    with file.open("rb") as opened:
+        table = read_table(
+            file,
+            opened,
+            chosen=_mapping(mapping),
+            datum=_datum(datum),
+            delimiter=delimiter,
+            blank_serials=blank_serials,
+        )
+        say(
+            choose("列 → 属性：", "column → attribute: ")
+            + ", ".join(f"{c} → {a}" for c, a in table.columns.attributes.items())
+        )
+        return table, list(table.rows)
+
+
+async def check_rows(client: "Client", target: "Target", rows: "list[Row | Reject]") -> "list[Row | Reject]":
+    """The same rows, those rejected that break the schema of their category, if it has one."""
+    from cityid.client.importing import check_against
+
+    found = await client.resolve(target.category())
+    if found.verdict.verdict != "REGISTERED":
+        return rows  # the ledger says what is missing, with its reason
+    schema = await client.schema(target.category())
+    if schema is None:
+        return rows
+    say(
+        choose(
+            f"按架构 {schema.digest.hex()[:16]}… 校验", f"rows are checked against schema {schema.digest.hex()[:16]}…"
+        )
+    )
+    return check_against(schema, rows)
+
+
+def report(file: Path, summary: "Summary", *, as_json: bool) -> None:
+    """What an import or an adoption did: a table of rejects beside the file, and the counts on stdout."""
+    from cityid.client.importing import write_rejects
+
     rejects = file.with_name(file.name + ".rejects.csv")
     write_rejects(rejects, summary.rejects, language=language())
     for reject in summary.rejects[:SHOWN_REJECTS]:
@@ -100,6 +166,7 @@ def import_file(
         "rejected": len(summary.rejects),
         "rejects": str(rejects) if summary.rejects else None,
         "ranges": [{"base": base, "size": size} for base, size in summary.ranges],
+        "reserved": len(summary.reserved),
         "height": summary.highest,
     }
     show(value, _text(summary, rejects), as_json=as_json)
@@ -115,19 +182,49 @@ async def import_table(
     signer: "Signer",
     held: Sequence[tuple[int, int]] = (),
 ) -> "Summary":
+    """The import of rows that are read already, signed by one key."""
+    identity = identity_of(target, table.columns, client.trust)
+    submitter = SigningSubmitter(client, signer)
+    return await run_import(file, identity, table, rows, target=target, submitter=submitter, held=held)
+
+
+async def run_import(
+    file: Path,
+    identity: Mapping[str, Any],
+    table: "Table",
+    rows: "Sequence[Row | Reject]",
+    *,
+    target: "Target",
+    submitter: "Submitter",
+    held: Sequence[tuple[int, int]] = (),
+    adoption: "Adoption | None" = None,
+) -> "Summary":
     """The import of rows that are read already, with its journal beside `file` and a progress bar."""
     from cityid.client.importing import Journal, import_rows
 
-    with Journal.open(file, _identity(target, table.columns, client.trust)) as journal, progress(file.name) as advance:
+    with Journal.open(file, identity) as journal, progress(file.name) as advance, _without_collector():
         return await import_rows(
             rows,
             columns=table.columns,
             target=target,
             journal=journal,
-            submitter=SigningSubmitter(client, signer),
+            submitter=submitter,
             held=held,
+            adoption=adoption,
             progress=advance,
         )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A register is many small objects without cycles, which the collector would look through again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 async def ensure_category(client: "Client", signer: "Signer", target: "Target", name: str) -> None:
@@ -143,15 +240,18 @@ async def ensure_category(client: "Client", signer: "Signer", target: "Target", 
 
 
 class SigningSubmitter:
-    """What an import needs: a client, and the key that signs for the organisation."""
+    """What an import needs: a client, the key of the holder, and where ranges are reserved that of the city."""
 
-    def __init__(self, client: "Client", signer: "Signer") -> None:
+    def __init__(self, client: "Client", holder: "Signer", city: "Signer | None" = None) -> None:
         self._client = client
-        self._signer = signer
+        self._holder = holder
+        self._city = city
 
-    async def sign(self, operations: "Sequence[Operation]") -> tuple[bytes, bytes, int]:
+    async def sign(self, operations: "Sequence[Operation]", *, by: "Who" = "holder") -> tuple[bytes, bytes, int]:
         """(id, transaction, valid_until)."""
-        return await self._client.sign(operations, [self._signer])
+        city = self._city or self._holder
+        signers = {"holder": [self._holder], "city": [city], "both": [self._holder, city]}[by]
+        return await self._client.sign(operations, signers)
 
     async def submit(self, transactions: Mapping[bytes, bytes]) -> "list[Receipt]":
         """Receipts, in order."""
@@ -160,6 +260,11 @@ class SigningSubmitter:
     async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         """What a gateway says about codes, unproven."""
         return await self._client.look_up(codes)
+
+    async def holder_of(self, held: "Range") -> str | None:
+        """Who holds a range, as a gateway says: its own record, else that of the million that it lies in."""
+        found = await self._client.ranges_of(held.city, held.class_code, held.base)
+        return next((record["holder"] for record in reversed(found) if "holder" in record), None)
 
 
 def describe_reject(reject: "Reject") -> str:
@@ -174,7 +279,7 @@ def describe_reject(reject: "Reject") -> str:
     )
 
 
-def _identity(target: "Target", columns: "Columns", trust: Trust) -> dict[str, Any]:
+def identity_of(target: "Target", columns: "Columns", trust: Trust) -> dict[str, Any]:
     """What must be the same when an import goes on: another mapping would commit to other things."""
     return {
         "genesis": trust.genesis_hash.hex(),

@@ -1,17 +1,20 @@
 """`cityid keys`: key files and what they prove. A private key is never printed."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from cityid._native import possession_message
-from cityid.cli.common import Json, PassphraseFile, TrustFile, load_trust, open_signer, passphrase
+from cityid.cli.common import Json, PassphraseFile, TrustFile, load_trust, open_signer, passphrase, read_bounded
 from cityid.cli.output import show
+from cityid.errors import InputError
 
 __all__ = ["add_commands"]
 
 group = typer.Typer(no_args_is_help=True, help="Make key files, show their public keys, prove possession.")
+ENTRY_BYTES: Final = 64 * 1024
 KeyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A PKCS#8 key file, mode 0600.")]
 
 
@@ -40,7 +43,15 @@ def show_key(path: KeyPath, passphrase_file: PassphraseFile = None, as_json: Jso
 def possession(
     path: KeyPath,
     subject: Annotated[str, typer.Option(metavar="CODE", help="Whose key it is to be, for example MA.156.130100.A7K2")],
-    purpose: Annotated[str, typer.Option(help="What the key is for.")] = "transaction",
+    purpose: Annotated[
+        str, typer.Option(help="What the key is for: transaction, recovery, assertion; of a city also the others.")
+    ] = "transaction",
+    from_height: Annotated[
+        int, typer.Option("--from", min=0, metavar="HEIGHT", help="The first height at which it counts.")
+    ] = 0,
+    until_height: Annotated[
+        int | None, typer.Option("--until", min=1, metavar="HEIGHT", help="The first at which it no longer counts.")
+    ] = None,
     trust: TrustFile = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -49,5 +60,65 @@ def possession(
     believed = load_trust(trust)
     signer = open_signer(path, passphrase_file)
     proof = signer.sign(possession_message(believed.genesis_hash, subject, purpose, signer.public_key))
-    value = {"subject": subject, "purpose": purpose, "key": signer.public_key.hex(), "possession": proof.hex()}
-    show(value, f"{signer.public_key.hex()}:{proof.hex()}", as_json=as_json)
+    text = f"{signer.public_key.hex()}:{proof.hex()}"
+    if (purpose, from_height, until_height) != ("transaction", 0, None):
+        text += f":{purpose}"
+    if (from_height, until_height) != (0, None):
+        text += f":{from_height}"
+    if until_height is not None:
+        text += f":{until_height}"
+    value: dict[str, Any] = {
+        "subject": subject,
+        "purpose": purpose,
+        "key": signer.public_key.hex(),
+        "possession": proof.hex(),
+    }
+    value |= {"from": from_height, "until": until_height, "text": text}
+    show(value, text, as_json=as_json)
+
+
+@group.command()
+def introduction(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `cityid init CITY --dir DIR` made.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Gets the introduction; it holds nothing secret.")],
+    peer: Annotated[
+        str | None,
+        typer.Option("--peer", metavar="HOST:PORT", help="Where its node listens; as in the entry without it."),
+    ] = None,
+    trust: TrustFile = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Introduce a new city to a running network: its public keys, each with a proof that it is held, its certificate.
+
+    A member city proposes it: cityid gov propose admit-city CITY --introduction FILE.
+    """
+    from cityid import keys
+    from cityid.client import operations
+
+    believed = load_trust(trust)
+    try:
+        entry = json.loads(read_bounded(directory / "entry.json", ENTRY_BYTES))
+        city, name, address = str(entry["city"]), str(entry["name"]), peer or str(entry["peers"])
+        certificate = keys.parse_certificate(str(entry["certificate"]).encode())
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{directory} holds no entry of a city ({error!r}). Next: cityid init CITY --dir DIR"
+        ) from None
+    entries = [
+        operations.prove_possession(
+            open_signer(keys.key_path(directory / "keys", purpose), passphrase_file),
+            believed.genesis_hash,
+            f"MA.156.{city}",
+            purpose=purpose,
+        )
+        for purpose in keys.PURPOSES
+    ]
+    services = [("peer", f"tls://{address}")]
+    change = operations.admit_city(city, name=name, keys=entries, certificate=certificate.der, services=services)
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(change, ensure_ascii=False, indent=1) + "\n")
+    except FileExistsError:
+        raise InputError(f"{out} exists. Next: choose another name, or move it away.") from None
+    show({"city": city, "name": name, "introduction": str(out)}, str(out), as_json=as_json)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 import trio
@@ -20,6 +20,9 @@ from cityid.client.plans import Memory, Plan, Resolved
 from cityid.client.replies import Ask, Lost, Pause, Receipt, Reply
 from cityid.errors import InputError, MalformedInput
 from cityid.keys import Signer
+
+if TYPE_CHECKING:
+    from cityid.client.schemas import Schema
 
 __all__ = ["Client", "SyncClient", "read_reply", "sign"]
 
@@ -104,6 +107,35 @@ class Client:
         """The status of one gateway as soon as it has reached `height`."""
         return await self._obey(plans.wait_for(self._memory, height, gateway=gateway))
 
+    async def configuration(self) -> dict[str, Any]:
+        """What a gateway says of the network: parameters, committee, cities, protocol, open proposals. Unproven."""
+        return await self._obey(plans.configuration(self._memory))
+
+    async def proposal(self, number: int) -> dict[str, Any]:
+        """What a gateway says of a proposal. Unproven."""
+        return await self._obey(plans.proposal(self._memory, number))
+
+    async def ranges_of(self, city: str, class_code: str, serial: int) -> list[dict[str, Any]]:
+        """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
+        return await self._obey(plans.ranges_of(self._memory, city, class_code, serial))
+
+    async def schema(self, category: str) -> "Schema | None":
+        """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
+        from cityid.client.schemas import parse_schema, schema_digest
+
+        found = await self.resolve(category)
+        digest = schema_digest(found)
+        return None if digest is None else parse_schema(await self._obey(plans.blob(self._memory, digest)))
+
+    async def height_and_window(self) -> tuple[int, int]:
+        """The height of a gateway, and for how many heights a transaction may stay valid, as it says."""
+        return _height_and_window(await self.status())
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """Which network."""
+        return self._memory.trust.genesis_hash
+
     async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
         """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
         return await self._obey(plans.submit(self._memory, transactions))
@@ -112,7 +144,7 @@ class Client:
         """(id, transaction, valid_until): operations signed, valid for half of the window from now."""
         now = time.monotonic()
         if self._validity is None or now - self._validity[0] > HEIGHT_AGE_S:
-            self._validity = (now, *_height_and_window(await self.status()))
+            self._validity = (now, *await self.height_and_window())
         _, height, window = self._validity
         valid_until = height + window // 2
         id, transaction = sign(
@@ -207,13 +239,42 @@ class SyncClient:
         """What a gateway says about itself."""
         return self._obey(plans.status(self._memory, gateway))
 
+    def configuration(self) -> dict[str, Any]:
+        """What a gateway says of the network: parameters, committee, cities, protocol, open proposals. Unproven."""
+        return self._obey(plans.configuration(self._memory))
+
+    def proposal(self, number: int) -> dict[str, Any]:
+        """What a gateway says of a proposal. Unproven."""
+        return self._obey(plans.proposal(self._memory, number))
+
+    def ranges_of(self, city: str, class_code: str, serial: int) -> list[dict[str, Any]]:
+        """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
+        return self._obey(plans.ranges_of(self._memory, city, class_code, serial))
+
+    def schema(self, category: str) -> "Schema | None":
+        """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
+        from cityid.client.schemas import parse_schema, schema_digest
+
+        found = self.resolve(category)
+        digest = schema_digest(found)
+        return None if digest is None else parse_schema(self._obey(plans.blob(self._memory, digest)))
+
+    def height_and_window(self) -> tuple[int, int]:
+        """The height of a gateway, and for how many heights a transaction may stay valid, as it says."""
+        return _height_and_window(self.status())
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """Which network."""
+        return self._memory.trust.genesis_hash
+
     def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
         """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
         return self._obey(plans.submit(self._memory, transactions))
 
     def transact(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> Receipt:
         """Signs, sends and waits: the receipt of a committed transaction. Raises as `Client.transact`."""
-        height, window = _height_and_window(self.status())
+        height, window = self.height_and_window()
         id, transaction = sign(
             operations, signers, genesis_hash=self.trust.genesis_hash, valid_until=height + window // 2
         )

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from cityid._native import Answer, Trust, Verdict, verify
+from cityid.client.operations import digest_of_document
 from cityid.client.replies import (
     CBOR,
     CBOR_SEQUENCE,
@@ -34,7 +35,22 @@ from cityid.client.replies import (
 )
 from cityid.errors import MalformedInput, PeerUnreachable, ProofInvalid, Unavailable, VerificationError
 
-__all__ = ["Memory", "Plan", "Resolved", "code_path", "look_up", "resolve", "status", "submit", "update_trust", "wait_for"]
+__all__ = [
+    "Memory",
+    "Plan",
+    "Resolved",
+    "blob",
+    "code_path",
+    "configuration",
+    "look_up",
+    "proposal",
+    "ranges_of",
+    "resolve",
+    "status",
+    "submit",
+    "update_trust",
+    "wait_for",
+]
 
 Outcome = TypeVar("Outcome")
 Plan = Generator[Ask | Pause, Reply | Lost | None, Outcome]
@@ -192,6 +208,48 @@ def submit(memory: Memory, transactions: Mapping[bytes, bytes], *, patience_s: f
         yield Pause(pause)
         waited += pause
         pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+def configuration(memory: Memory) -> Plan[dict[str, Any]]:
+    """What a gateway says of the network: parameters, committee, cities, protocol, open proposals. Unproven."""
+    return json_object((yield from _first_usable(memory, "GET", "/v1/governance")))
+
+
+def proposal(memory: Memory, number: int) -> Plan[dict[str, Any]]:
+    """What a gateway says of a proposal. Unproven."""
+    return json_object((yield from _first_usable(memory, "GET", f"/v1/governance/proposals/{number}")))
+
+
+def ranges_of(memory: Memory, city: str, class_code: str, serial: int) -> Plan[list[dict[str, Any]]]:
+    """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
+    path = f"/v1/ranges/{quote(city, safe='')}/{quote(class_code, safe='')}/{serial}"
+    found = json_object((yield from _first_usable(memory, "GET", path))).get("ranges")
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise MalformedInput(f"{path} answers with something else than a list of ranges.")
+    return found
+
+
+def blob(memory: Memory, digest: bytes) -> Plan[bytes]:
+    """A small blob, checked against its digest, from the first gateway that has it.
+
+    Raises:
+        Unavailable: no gateway has it.
+        ProofInvalid: what gateways send for it has another digest.
+    """
+    troubles = _Troubles()
+    for index in memory.tour():
+        reply = yield from _ask(Ask(index, "GET", f"/v1/blobs/{digest.hex()}", accept="*/*"))
+        if isinstance(reply, Lost):
+            troubles.add(memory.gateways[index], PeerUnreachable(reply.reason))
+        elif reply.status >= 400:
+            error = failure(reply)
+            kept = error if isinstance(error, Unavailable) else PeerUnreachable(str(error))
+            troubles.add(memory.gateways[index], kept)
+        elif digest_of_document(reply.body) != digest:
+            troubles.add(memory.gateways[index], ProofInvalid("what it sends has another digest"))
+        else:
+            return reply.body
+    raise troubles.as_error(memory, f"fetching blob {digest.hex()}")
 
 
 def wait_for(memory: Memory, height: int, *, gateway: int, patience_s: float = 30.0) -> Plan[dict[str, Any]]:

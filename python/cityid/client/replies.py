@@ -24,6 +24,7 @@ __all__ = [
     "JSON",
     "Ask",
     "Lost",
+    "Output",
     "Pause",
     "Receipt",
     "Reply",
@@ -37,6 +38,7 @@ CBOR_SEQUENCE: Final = "application/cbor-seq"
 JSON: Final = "application/json"
 
 State = Literal["committed", "rejected", "expired", "refused", "pending"]
+Output = tuple[int, int] | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one transaction. `outputs`: for each operation `(base, size)` of an allocated range, or None."""
+    """What became of one transaction.
+
+    `outputs`: for each operation `(base, size)` of an allocated range, the number of a proposal, or None.
+    """
 
     id: bytes
     state: State
@@ -85,7 +90,7 @@ class Receipt:
     reason: str | None = None
     message: str | None = None
     operation: int | None = None
-    outputs: tuple[tuple[int, int] | None, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -165,13 +170,20 @@ def _receipt(row: Any) -> Receipt:
             reason=reason,
             message=_text(row.get("message")),
             operation=None if row.get("operation") is None else int(row["operation"]),
-            outputs=tuple(
-                None if output is None else (int(output["base"]), int(output["size"]))
-                for output in row.get("outputs") or ()
-            ),
+            outputs=tuple(_output(output) for output in row.get("outputs") or ()),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedInput(f"The gateway's reply has a receipt that cannot be read: {error!r}") from None
+
+
+def _output(found: Any) -> Output:
+    match found:
+        case None:
+            return None
+        case {"proposal": number}:
+            return int(number)
+        case _:
+            return int(found["base"]), int(found["size"])
 
 
 def _state(status: Any, reason: Any) -> tuple[State, str | None]:

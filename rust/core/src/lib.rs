@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod log;
 pub mod map_key;
 pub mod profile;
+pub mod reading;
 pub mod record;
 pub mod signature;
 pub mod state;

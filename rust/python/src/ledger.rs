@@ -5,14 +5,15 @@ use crate::error::{to_py, RuleViolation};
 use crate::random_seed;
 use crate::tables::Tables;
 use cityid_core::block::ValidatorSet;
-use cityid_core::code::{City, Subject};
+use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
 use cityid_core::genesis::Parameters;
 use cityid_core::hash::Hash;
+use cityid_core::ledger::operation::Range;
 use cityid_core::ledger::rules::Member;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer_with_tables, Published};
-use cityid_core::record::{Purpose, Table};
+use cityid_core::record::{Purpose, Record, Table};
 use cityid_core::table::TableProof;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -98,6 +99,11 @@ impl Commit {
     #[getter]
     fn rejected(&self) -> usize {
         self.0.rejected
+    }
+
+    #[getter]
+    fn tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        bytes_list(py, &self.0.tables)
     }
 
     #[getter]
@@ -362,6 +368,16 @@ impl Ledger {
         self.snapshot().answer(py, code)
     }
 
+    /// (city, class, base, size, digest of the table file) of every sealed range.
+    fn sealed_tables<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for (range, digest) in py.detach(|| self.0.sealed_tables()).map_err(to_py)? {
+            let base = u64::from(range.base.get());
+            rows.append((range.city.as_str(), range.class.as_str(), base, range.size, PyBytes::new(py, &digest)))?;
+        }
+        Ok(rows)
+    }
+
     /// (height, JSON receipt) of a transaction within the replay window.
     fn receipt(&self, id: Bytes) -> PyResult<Option<(u64, String)>> {
         let Some((height, receipt)) = self.0.receipt(&id.fixed("an id")?) else { return Ok(None) };
@@ -435,6 +451,15 @@ impl Snapshot {
         self.0.height
     }
 
+    /// The record of a range as JSON, or None.
+    fn range(&self, city: &str, cls: &str, base: u32, size: u64) -> PyResult<Option<String>> {
+        let range =
+            Range::new(City::parse(city).map_err(to_py)?, Class::parse(cls).map_err(to_py)?, Serial::new(base).map_err(to_py)?, size)
+                .map_err(to_py)?;
+        let Some(bytes) = self.0.state.get(&range.key().path()) else { return Ok(None) };
+        Ok(Some(Record::decode(&bytes).map_err(to_py)?.to_json().to_string()))
+    }
+
     /// What is known of a code, as JSON, without proof.
     fn resolve(&self, py: Python<'_>, code: Text) -> PyResult<String> {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
@@ -461,5 +486,14 @@ impl Snapshot {
         let subject = Subject::parse(&code.0, None).map_err(to_py)?;
         let tables = |table: &Table, index: u32| self.1.lookup(table, index);
         py.detach(|| published_answer_with_tables(&self.0, &subject, &tables)).map(Answer).map_err(to_py)
+    }
+    /// A proposal as JSON, its change spelled out, without proof.
+    fn proposal(&self, number: u64) -> PyResult<Option<String>> {
+        Ok(self.0.proposal(number).map_err(to_py)?.map(|value| value.to_string()))
+    }
+
+    /// What the network has decided about itself, as JSON, without proof.
+    fn configuration(&self) -> PyResult<String> {
+        Ok(self.0.configuration().map_err(to_py)?.to_string())
     }
 }

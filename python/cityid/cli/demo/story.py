@@ -109,8 +109,8 @@ async def ask_for_ranges(
         operation = operations.allocate_range(SHIJIAZHUANG, org, class_code=LAMP_CLASS)
         receipt = await stage.clients[city].transact([operation], [signer])
         [output] = receipt.outputs
-        require(output is not None, f"the receipt of {org} names no range")
-        given[org] = output or (0, 0)
+        require(isinstance(output, tuple), f"the receipt of {org} names no range")
+        given[org] = output if isinstance(output, tuple) else (0, 0)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, OFFICE, office, SHIJIAZHUANG)

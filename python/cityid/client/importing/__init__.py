@@ -2,10 +2,11 @@
 
 from cityid.client.importing.journal import Journal
 from cityid.client.importing.rejects import write_rejects
-from cityid.client.importing.rows import Columns, Reject, Row, Table, read_table
-from cityid.client.importing.run import Submitter, Summary, Target, import_rows
+from cityid.client.importing.rows import Columns, Reject, Row, Table, check_against, read_table
+from cityid.client.importing.run import Adoption, Submitter, Summary, Target, import_rows
 
 __all__ = [
+    "Adoption",
     "Columns",
     "Journal",
     "Reject",
@@ -14,6 +15,7 @@ __all__ = [
     "Summary",
     "Table",
     "Target",
+    "check_against",
     "import_rows",
     "read_table",
     "write_rejects",

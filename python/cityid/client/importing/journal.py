@@ -27,6 +27,8 @@ from cityid.errors import InputError, StorageError
 __all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]
 
 VERSION: Final = 1
+# Made once: an encoder a line costs more than the line.
+ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,15 @@ class Disclosure:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A signed transaction that is on disk: its id, its bytes, the last height that may include it."""
+    """A signed transaction that is on disk: its id, its bytes, the last height that may include it.
+
+    `reserves` are the ranges (base, size) that it reserves, if that is what it does.
+    """
 
     id: bytes
     transaction: bytes
     valid_until: int
+    reserves: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class Journal:
     disclosures: dict[str, Disclosure] = field(default_factory=dict)
     allocations: dict[bytes, Planned] = field(default_factory=dict)  # asked for, outcome not noted
     ranges: list[tuple[int, int]] = field(default_factory=list)
+    reserved: list[tuple[int, int]] = field(default_factory=list)
     batches: dict[bytes, Batch] = field(default_factory=dict)  # signed, outcome not noted
     committed: dict[str, int] = field(default_factory=dict)  # row: height
     rejected: dict[str, str] = field(default_factory=dict)  # row: reason
@@ -150,25 +157,37 @@ class Journal:
         self._note({"entry": "allocation", **_planned_json(planned)}, durable=True)
         self.allocations[planned.id] = planned
 
-    def note_allocation(self, id: bytes, ranges: Sequence[tuple[int, int]]) -> None:
-        """Notes what an allocation gave; no ranges when it was refused."""
-        self._note({"entry": "ranges", "id": id.hex(), "ranges": [list(part) for part in ranges]}, durable=True)
+    def note_allocation(
+        self, id: bytes, ranges: Sequence[tuple[int, int]], reserved: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Notes what an allocation or a reservation gave; nothing when it was refused."""
+        entry: dict[str, Any] = {"entry": "ranges", "id": id.hex(), "ranges": [list(part) for part in ranges]}
+        if reserved:
+            entry["reserved"] = [list(part) for part in reserved]
+        self._note(entry, durable=True)
         self.allocations.pop(id, None)
         self.ranges.extend(ranges)
+        self.reserved.extend(reserved)
 
-    def plan_batch(self, batch: Batch) -> None:
-        """Notes a batch that is about to be sent; durable on return."""
+    def note_reserved(self, base: int, size: int) -> None:
+        """Notes a range that turned out to be reserved for this holder before."""
+        self.note_allocation(b"", (), [(base, size)])
+
+    def plan_batches(self, batches: Sequence[Batch]) -> None:
+        """Notes batches that are about to be sent; durable on return."""
         assert self._disclosed is not None
-        self._note(
+        end = self._disclosed.tell()
+        entries = [
             {
                 "entry": "batch",
                 **_planned_json(batch.planned),
                 "rows": list(batch.rows),
-                "disclosures_bytes": self._disclosed.tell(),
-            },
-            durable=True,
-        )
-        self.batches[batch.planned.id] = batch
+                "disclosures_bytes": end,
+            }
+            for batch in batches
+        ]
+        self._append(self._journal, entries, durable=True)
+        self.batches.update((batch.planned.id, batch) for batch in batches)
 
     def note_committed(self, id: bytes, height: int, rows: Sequence[str] | None = None) -> None:
         """Notes that the rows of a batch (or those named) are registered. Not durable: a second run can ask again."""
@@ -188,7 +207,7 @@ class Journal:
 
     def _append(self, file: BinaryIO | None, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
         assert file is not None, "the journal is open"
-        text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        text = "".join([ENCODE(line) + "\n" for line in lines])
         try:
             file.write(text.encode())
             file.flush()
@@ -238,6 +257,7 @@ class Journal:
             case "ranges":
                 self.allocations.pop(id, None)
                 self.ranges.extend((int(base), int(size)) for base, size in entry["ranges"])
+                self.reserved.extend((int(base), int(size)) for base, size in entry.get("reserved", ()))
             case "batch":
                 self.batches[id] = Batch(_planned(entry), tuple(entry["rows"]))
                 return int(entry["disclosures_bytes"])
@@ -272,7 +292,7 @@ class Journal:
 
 def digest_of(row: Row) -> str:
     """Tells whether a row still says the same; 128 bits, never published."""
-    text = json.dumps([row.serial, sorted(row.attributes.items())], ensure_ascii=False, separators=(",", ":"))
+    text = ENCODE([row.serial, sorted(row.attributes.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -308,14 +328,18 @@ def _lines(file: BinaryIO, path: Path) -> list[dict[str, Any]]:
 
 
 def _planned_json(planned: Planned) -> dict[str, Any]:
-    return {
+    found: dict[str, Any] = {
         "id": planned.id.hex(),
         "transaction": base64.b64encode(planned.transaction).decode(),
         "valid_until": planned.valid_until,
     }
+    return found | {"reserves": [list(part) for part in planned.reserves]} if planned.reserves else found
 
 
 def _planned(entry: Mapping[str, Any]) -> Planned:
     return Planned(
-        bytes.fromhex(entry["id"]), base64.b64decode(entry["transaction"], validate=True), int(entry["valid_until"])
+        bytes.fromhex(entry["id"]),
+        base64.b64decode(entry["transaction"], validate=True),
+        int(entry["valid_until"]),
+        tuple((int(base), int(size)) for base, size in entry.get("reserves", ())),
     )

@@ -67,6 +67,22 @@ CURES: Final[Mapping[str, tuple[str, str]]] = {
         "the serial lies in no range of the organisation: use another one, or ask for the range first",
     ),
     "sealed": ("该号段已封存；换一个号段", "the range is sealed: use another one"),
+    "schema": (
+        "不符合该品类的架构：见“value”一栏；cityid schema show 可查看架构",
+        "the row breaks the schema of its category, as the value column says; cityid schema show prints it",
+    ),
+    "not_21_digits": (
+        "旧编码应为 21 位数字：区划 6 位、类别 6 位、流水号 9 位",
+        "an old number has 21 digits: 6 of the district, 6 of the class, 9 of the serial",
+    ),
+    "other_class": (
+        "旧编码属于另一类别；按类别分文件导入",
+        "the old number is of another class: adopt each class from a file of its own",
+    ),
+    "bad_alias": (
+        "旧编码应为 1 至 64 个可打印 ASCII 字符",
+        "an old number has 1 to 64 printable ASCII characters",
+    ),
 }
 
 
@@ -89,6 +105,10 @@ NAMES: Final[Mapping[str, str]] = {
     "exists": "已登记",
     "not_in_range": "不在号段内",
     "sealed": "号段已封存",
+    "schema": "不符合架构",
+    "not_21_digits": "不是 21 位",
+    "other_class": "类别不符",
+    "bad_alias": "旧编码有误",
 }
 
 

@@ -1,9 +1,13 @@
 """An import from beginning to end: rows in, items in the register, rejects named; running it again changes nothing.
 
 The steps: read every row, settle what an earlier run left open, give serials to the rows that have none (asking for
-ranges as needed), then sign, note and send batches, IN_FLIGHT at a time. A batch that the network refuses because of
-some row is halved until that row stands alone; the row is rejected with the network's reason and the others go on. A
-refusal that has nothing to do with single rows (no authority, no category, suspended) ends the import.
+ranges as needed), then sign, note and send batches, WAVE at a time and WAVES of them at once. A batch that the network
+refuses because of some row is halved until that row stands alone; the row is rejected with the network's reason and the
+others go on. A refusal that has nothing to do with single rows (no authority, no category, suspended) ends the import.
+
+An adoption is an import of numbers that were given before: the ranges that its serials lie in are reserved first, by
+the city, and each batch registers the old numbers as aliases of its items in the same transaction, so that an item is
+never there without its number.
 
 What this module does not know is HTTP: it talks to a `Submitter`, which tests replace.
 """
@@ -12,36 +16,48 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import trio
 
 from cityid._native import commitment, make_item_code
 from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned, digest_of
 from cityid.client.importing.rows import Columns, Reject, Row
-from cityid.client.operations import Item, Operation, allocate_range, register_items
+from cityid.client.operations import (
+    Item,
+    Operation,
+    Range,
+    allocate_range,
+    register_aliases,
+    register_items,
+    reserve_range,
+)
 from cityid.client.replies import Receipt
 from cityid.errors import CityIDError, InputError, RuleViolation, Unavailable
 
-__all__ = ["Submitter", "Summary", "Target", "import_rows"]
+__all__ = ["Adoption", "Submitter", "Summary", "Target", "import_rows"]
 
-BATCH_ITEMS: Final = 250
+BATCH_ITEMS: Final = 1_000  # of a transaction (P6)
 BATCH_BYTES: Final = 56 * 1024  # estimated; a transaction holds 64 KiB (P6)
-IN_FLIGHT: Final = 4
+WAVE: Final = 24  # batches that are made durable together and travel in one request
+WAVES: Final = 2  # requests on their way: fewer items than an organisation may have in a block (P72)
 SALT_BYTES: Final = 16
 THOUSAND: Final = 1_000
 MILLION: Final = 1_000_000
 LOOK_UP_CODES: Final = 1_000
 ALLOCATIONS: Final = 200  # operations in one transaction of allocations
 RESUMES: Final = 5  # times that an undecided or expired batch is sent again before the import gives up
-ROW_REASONS: Final = frozenset({"exists", "not_in_range", "sealed"})  # P25: refusals that one row may cause
+ROW_REASONS: Final = frozenset({"exists", "not_in_range", "sealed"})  # P25, P49: refusals that one row may cause
+AGAIN: Final = frozenset({"expired", "rate_exceeded"})  # refusals that say nothing about the rows (P18, P72)
+
+Who = Literal["holder", "city", "both"]
 
 
 class Submitter(Protocol):
     """What an import needs of a client."""
 
-    async def sign(self, operations: Sequence[Operation]) -> tuple[bytes, bytes, int]:
-        """(id, transaction, valid_until), signed by the organisation."""
+    async def sign(self, operations: Sequence[Operation], *, by: Who = "holder") -> tuple[bytes, bytes, int]:
+        """(id, transaction, valid_until), signed by the holder of the ranges, by its city, or by both."""
         ...
 
     async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
@@ -52,24 +68,48 @@ class Submitter(Protocol):
         """What a gateway says about codes, unproven."""
         ...
 
+    async def holder_of(self, held: Range) -> str | None:
+        """Who holds a range, as a gateway says."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whose items these are and what they are."""
+    """Whose items these are and what they are; `org` is None where the city itself holds them."""
 
     city: str
-    org: str
+    org: str | None
     use: str
     class_code: str
     model: str
 
+    def holder(self) -> str:
+        """The code of the holder."""
+        return f"MA.156.{self.city}" if self.org is None else f"MA.156.{self.city}.{self.org}"
+
     def category(self) -> str:
         """The code of the category."""
-        return f"MA.156.{self.city}.{self.org}/{self.use}.{self.class_code}.{self.model}"
+        return f"{self.holder()}/{self.use}.{self.class_code}.{self.model}"
 
     def code(self, serial: int) -> str:
         """The full code of one item."""
         return make_item_code(self.city, self.org, self.use, self.class_code, self.model, serial)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """Old numbers become aliases in a namespace (P49); `by_city` when the city must sign for it, too.
+
+    `without` are first digits of numbers that need no alias: those that a 21-digit look-up finds by itself (P73).
+    """
+
+    namespace: str
+    by_city: bool
+    without: str | None = None
+
+    def needs_alias(self, number: str) -> bool:
+        """Whether an old number is found only by an alias."""
+        return self.without is None or not number.startswith(self.without)
 
 
 @dataclass(slots=True)
@@ -81,6 +121,7 @@ class Summary:
     already: int = 0
     rejects: list[Reject] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)
+    reserved: list[tuple[int, int]] = field(default_factory=list)
     highest: int = 0
 
 
@@ -95,22 +136,26 @@ async def import_rows(
     journal: Journal,
     submitter: Submitter,
     held: Sequence[tuple[int, int]] = (),
+    adoption: Adoption | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Registers every acceptable row that the journal does not know yet.
 
-    `held` are ranges (base, size) that the organisation has already; their free serials are given out first.
+    `held` are ranges (base, size) that the holder has already; their free serials are given out first.
 
     Raises:
         RuleViolation: the network refuses the import as such; `.reason` is the stable code.
         Unavailable: no gateway answers, or batches stay undecided. Running the import again goes on from here.
         StorageError: the journal cannot be written or read.
     """
-    run = _Import(columns, target, journal, submitter, held, progress)
+    run = _Import(columns, target, journal, submitter, held, adoption, progress)
     await run.settle()
     fresh = run.sort_out(rows)
+    if adoption is not None:
+        fresh = await run.reserve(fresh)
     await run.register(await run.assign(fresh))
     run.summary.ranges = list(journal.ranges)
+    run.summary.reserved = list(journal.reserved)
     run.summary.rejects.sort(key=lambda reject: reject.line)
     return run.summary
 
@@ -125,6 +170,7 @@ class _Import:
         journal: Journal,
         submitter: Submitter,
         held: Sequence[tuple[int, int]],
+        adoption: Adoption | None,
         progress: Progress,
     ) -> None:
         self.columns = columns
@@ -132,28 +178,37 @@ class _Import:
         self.journal = journal
         self.submitter = submitter
         self.held = held
+        self.adoption = adoption
         self.progress = progress
         self.summary = Summary()
         self._total = 0
+        # What a value is, by attribute: part of its commitment, looked up for every value.
+        self._schemas = {name: columns.schema(name) for name in columns.attributes.values()}
 
     async def settle(self) -> None:
         """Re-sends, byte for byte, what an earlier run signed and saw no outcome of."""
         for planned in list(self.journal.allocations.values()):
-            await self._allocate(planned)
-        for batch in list(self.journal.batches.values()):
-            # A refusal leaves its rows without a batch; `sort_out` finds them again.
-            await self._send(batch)
+            if planned.reserves:
+                await self._reserve(planned)
+            else:
+                await self._allocate(planned)
+        # A refusal leaves its rows without a batch; `sort_out` finds them again.
+        await self._send(list(self.journal.batches.values()))
 
     def sort_out(self, rows: Sequence[Row | Reject]) -> list[Row]:
         """The rows that are still to be registered; the others are counted or rejected here."""
         fresh: list[Row] = []
+        disclosures = self.journal.disclosures
         for row in rows:
             self.summary.read += 1
             if isinstance(row, Reject):
                 self.summary.rejects.append(row)
                 continue
-            known = self.journal.disclosures.get(row.id)
-            same = known is not None and known.digest == digest_of(row)
+            known = disclosures.get(row.id)
+            if known is None:
+                fresh.append(row)
+                continue
+            same = known.digest == digest_of(row)
             id_column = self.columns.column("id") or "id"
             if row.id in self.journal.committed:
                 if same:
@@ -168,6 +223,50 @@ class _Import:
         self.progress(self.summary.already, self._total)
         return fresh
 
+    # ------------------------------------------------------------ serials
+
+    async def reserve(self, rows: Sequence[Row]) -> list[Row]:
+        """Reserves the thousands that the rows' serials lie in; the rows whose range nobody else holds."""
+        held = {base for base, _ in self.journal.reserved}
+        wanted = {row.serial - row.serial % THOUSAND for row in rows if row.serial is not None}
+        missing = sorted(wanted - held)
+        parts = deque(missing[start : start + ALLOCATIONS] for start in range(0, len(missing), ALLOCATIONS))
+        foreign: set[int] = set()
+        while parts:
+            part = parts.popleft()
+            ranges = [Range(self.target.city, self.target.class_code, base, THOUSAND) for base in part]
+            operations = [reserve_range(one, org=self.target.org) for one in ranges]
+            signed = await self.submitter.sign(operations, by="city")
+            planned = Planned(*signed, reserves=tuple((base, THOUSAND) for base in part))
+            self.journal.plan_allocation(planned)
+            receipt = await self._reserve(planned)
+            if receipt.state == "committed":
+                continue
+            reason = receipt.reason or receipt.state
+            if reason in AGAIN:
+                parts.appendleft(part)
+            elif reason != "exists":
+                raise RuleViolation(reason, receipt.message or "the network reserves no range for these rows")
+            elif len(part) > 1:
+                parts.extendleft((part[len(part) // 2 :], part[: len(part) // 2]))
+            elif await self.submitter.holder_of(ranges[0]) == self.target.holder():
+                self.journal.note_reserved(part[0], THOUSAND)
+            else:
+                foreign.add(part[0])
+        column = self.columns.column("serial") or self.columns.column("id") or "serial"
+        kept: list[Row] = []
+        for row in rows:
+            if row.serial is not None and row.serial - row.serial % THOUSAND in foreign:
+                self.summary.rejects.append(Reject(row.line, column, f"{row.serial:09d}", "not_in_range"))
+            else:
+                kept.append(row)
+        return kept
+
+    async def _reserve(self, planned: Planned) -> Receipt:
+        receipt = await self._decide(planned)
+        self.journal.note_allocation(planned.id, (), planned.reserves if receipt.state == "committed" else ())
+        return receipt
+
     async def assign(self, rows: Sequence[Row]) -> list[Disclosure]:
         """A serial and fresh salts for every row; what an earlier run gave stays as it was given."""
         disclosures: list[Disclosure] = []
@@ -180,7 +279,9 @@ class _Import:
                 disclosures.append(self._disclosure(row, row.serial))
             else:
                 without.append(row)
-        used = self.journal.used_serials() if without else set()
+        if not without:
+            return disclosures
+        used = self.journal.used_serials() | {row.serial for row in rows if row.serial is not None}
         free = deque(await self._free_of_held(len(without), used))
         free.extend(
             serial for base, size in self.journal.ranges for serial in range(base, base + size) if serial not in used
@@ -190,100 +291,6 @@ class _Import:
                 free.extend(range(base, base + size))
         disclosures.extend(self._disclosure(row, free.popleft()) for row in without)
         return disclosures
-
-    async def register(self, disclosures: Sequence[Disclosure]) -> None:
-        """Sends everything in batches, several at a time, each on disk before it leaves."""
-        queue = deque(self._in_batches(disclosures))
-
-        failures: list[CityIDError] = []
-
-        async def work() -> None:
-            # Workers share one queue in one thread: whatever a refused batch gives back is at its head.
-            try:
-                while queue:
-                    part = queue.popleft()
-                    new = [d for d in part if self.journal.disclosures.get(d.id) != d]
-                    if new:
-                        self.journal.disclose(new)
-                    batch = await self._plan(part)
-                    queue.extendleft(reversed(await self._send(batch)))
-            except CityIDError as error:
-                # The first failure ends all of them; what was on its way is in the journal.
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(IN_FLIGHT, len(queue))):
-                nursery.start_soon(work)
-        if failures:
-            raise failures[0]
-
-    async def _plan(self, part: Sequence[Disclosure]) -> Batch:
-        operation = register_items(
-            self.target.city,
-            self.target.org,
-            use=self.target.use,
-            class_code=self.target.class_code,
-            model=self.target.model,
-            items=[Item(disclosure.serial, _commitments(disclosure)) for disclosure in part],
-        )
-        batch = Batch(Planned(*await self.submitter.sign([operation])), tuple(d.id for d in part))
-        self.journal.plan_batch(batch)
-        return batch
-
-    async def _send(self, batch: Batch) -> list[list[Disclosure]]:
-        """Sends one batch until it is decided; parts to send again, smaller, when some row in it is refused."""
-        receipt = await self._decide(batch.planned)
-        rows = [self.journal.disclosures[id] for id in batch.rows]
-        if receipt.state == "committed":
-            self._committed(receipt, batch.rows)
-            return []
-        reason = receipt.reason or receipt.state
-        if receipt.state == "expired":
-            self.journal.note_refused(batch.planned.id, reason)
-            return [rows]
-        if reason == "too_large" and len(rows) > 1:
-            self.journal.note_refused(batch.planned.id, reason)
-            return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        if reason not in ROW_REASONS:
-            self.journal.note_refused(batch.planned.id, reason)
-            raise RuleViolation(reason, receipt.message or "the network refuses the import as a whole")
-        if len(rows) > 1:
-            self.journal.note_refused(batch.planned.id, reason)
-            return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        [row] = rows
-        if reason == "exists" and await self._is_ours(row):
-            self._committed(receipt, batch.rows)
-            return []
-        self.journal.note_refused(batch.planned.id, reason, [row.id])
-        self.summary.rejects.append(
-            Reject(row.line, self.columns.column("serial") or "serial", str(row.serial), reason)
-        )
-        return []
-
-    async def _decide(self, planned: Planned) -> Receipt:
-        for _ in range(RESUMES):
-            [receipt] = await self.submitter.submit({planned.id: planned.transaction})
-            if receipt.final:
-                return receipt
-        raise Unavailable(
-            f"Transaction {planned.id.hex()} stays undecided; it is in the journal. "
-            "Next: run the same import again later."
-        )
-
-    def _committed(self, receipt: Receipt, rows: Sequence[str]) -> None:
-        self.journal.note_committed(receipt.id, receipt.height or 0, rows)
-        self.summary.imported += len(rows)
-        self.summary.highest = max(self.summary.highest, receipt.height or 0)
-        self.progress(self.summary.already + self.summary.imported, self._total)
-
-    async def _is_ours(self, disclosure: Disclosure) -> bool:
-        """Whether the item that exists already is this very row: registered by a batch whose outcome was never seen."""
-        [found] = await self.submitter.look_up([disclosure.code])
-        record = found.get("record")
-        registered = record.get("commitments") if isinstance(record, dict) else None
-        ours = {name: value.hex() for name, value in _commitments(disclosure).items()}
-        return found.get("verdict") == "REGISTERED" and registered == ours
 
     async def _free_of_held(self, needed: int, used: set[int]) -> list[int]:
         """Serials of the ranges that were held before and carry no item yet, as a gateway says; a wrong word of its is
@@ -318,31 +325,160 @@ class _Import:
 
     async def _allocate(self, planned: Planned) -> list[tuple[int, int]]:
         receipt = await self._decide(planned)
-        ranges = [output for output in receipt.outputs if output is not None]
+        ranges = [output for output in receipt.outputs if isinstance(output, tuple)]
         self.journal.note_allocation(planned.id, ranges)
         if receipt.state != "committed":
             reason = receipt.reason or receipt.state
-            if receipt.state == "expired":
+            if reason in AGAIN:
                 return []
             raise RuleViolation(reason, receipt.message or "the network gives no range of serials for these rows")
         if not ranges:
             raise InputError("The receipt of an allocation names no range. Next: is this a cityid gateway?")
         return ranges
 
+    # ------------------------------------------------------------ batches
+
+    async def register(self, disclosures: Sequence[Disclosure]) -> None:
+        """Sends everything in batches, several at a time, all on disk before they leave."""
+        known = self.journal.disclosures
+        self.journal.disclose([one for one in disclosures if known.get(one.id) is not one])
+        queue = deque(self._in_batches(disclosures))
+        failures: list[CityIDError] = []
+
+        async def work() -> None:
+            # Workers share one queue in one thread: whatever a refused batch gives back is at its head.
+            try:
+                while queue:
+                    wave = [queue.popleft() for _ in range(min(WAVE, len(queue)))]
+                    queue.extendleft(reversed(await self._send(await self._plan(wave))))
+            except CityIDError as error:
+                # The first failure ends all of them; what was on its way is in the journal.
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(WAVES):
+                nursery.start_soon(work)
+        if failures:
+            raise failures[0]
+
+    async def _plan(self, wave: Sequence[Sequence[Disclosure]]) -> list[Batch]:
+        by: Who = "both" if self.adoption is not None and self.adoption.by_city else "holder"
+        batches: list[Batch] = []
+        for part in wave:
+            signed = await self.submitter.sign(self._operations(part), by=by)
+            batches.append(Batch(Planned(*signed), tuple([one.id for one in part])))
+        self.journal.plan_batches(batches)
+        return batches
+
+    def _operations(self, part: Sequence[Disclosure]) -> list[Operation]:
+        operations = [
+            register_items(
+                self.target.city,
+                self.target.org,
+                use=self.target.use,
+                class_code=self.target.class_code,
+                model=self.target.model,
+                items=[Item(disclosure.serial, _commitments(disclosure)) for disclosure in part],
+            )
+        ]
+        if self.adoption is not None:
+            aliases = {one.id: one.code for one in part if self.adoption.needs_alias(one.id)}
+            if aliases:
+                operations.append(register_aliases(self.adoption.namespace, aliases))
+        return operations
+
+    async def _send(self, batches: Sequence[Batch]) -> list[list[Disclosure]]:
+        """Sends batches until each is decided; parts to send again, smaller where some row in them is refused."""
+        again: list[list[Disclosure]] = []
+        for batch, receipt in zip(batches, await self._decide_all([one.planned for one in batches]), strict=True):
+            if receipt.state == "committed":
+                self._committed(receipt, batch.rows)
+            else:
+                again.extend(await self._refused(batch, receipt))
+        return again
+
+    async def _refused(self, batch: Batch, receipt: Receipt) -> list[list[Disclosure]]:
+        reason = receipt.reason or receipt.state
+        rows = [self.journal.disclosures[id] for id in batch.rows]
+        if reason in AGAIN:
+            self.journal.note_refused(batch.planned.id, reason)
+            return [rows]
+        if reason not in ROW_REASONS and (reason != "too_large" or len(rows) == 1):
+            self.journal.note_refused(batch.planned.id, reason)
+            raise RuleViolation(reason, receipt.message or "the network refuses the import as a whole")
+        if len(rows) > 1:
+            self.journal.note_refused(batch.planned.id, reason)
+            return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        [row] = rows
+        if reason == "exists" and await self._is_ours(row):
+            self._committed(receipt, batch.rows)
+            return []
+        self.journal.note_refused(batch.planned.id, reason, [row.id])
+        column = self.columns.column("serial") or self.columns.column("id") or "serial"
+        self.summary.rejects.append(Reject(row.line, column, str(row.serial), reason))
+        return []
+
+    async def _decide(self, planned: Planned) -> Receipt:
+        [receipt] = await self._decide_all([planned])
+        return receipt
+
+    async def _decide_all(self, planned: Sequence[Planned]) -> list[Receipt]:
+        receipts: dict[bytes, Receipt] = {}
+        for _ in range(RESUMES):
+            waiting = {one.id: one.transaction for one in planned if one.id not in receipts}
+            if waiting:
+                found = await self.submitter.submit(waiting)
+                receipts.update((receipt.id, receipt) for receipt in found if receipt.final)
+        undecided = [one.id.hex() for one in planned if one.id not in receipts]
+        if undecided:
+            raise Unavailable(
+                f"{len(undecided)} transactions stay undecided, {undecided[0]} among them; they are in the journal. "
+                "Next: run the same import again later."
+            )
+        return [receipts[one.id] for one in planned]
+
+    def _committed(self, receipt: Receipt, rows: Sequence[str]) -> None:
+        self.journal.note_committed(receipt.id, receipt.height or 0, rows)
+        self.summary.imported += len(rows)
+        self.summary.highest = max(self.summary.highest, receipt.height or 0)
+        self.progress(self.summary.already + self.summary.imported, self._total)
+
+    async def _is_ours(self, disclosure: Disclosure) -> bool:
+        """Whether the item that exists already is this very row: registered by a batch whose outcome was never seen."""
+        asked = [disclosure.code]
+        if self.adoption is not None and self.adoption.needs_alias(disclosure.id):
+            asked.append(f"alias:{self.adoption.namespace}:{disclosure.id}")
+        found = await self.submitter.look_up(asked)
+        record = found[0].get("record")
+        registered = record.get("commitments", {}) if isinstance(record, dict) else None
+        ours = {name: value.hex() for name, value in _commitments(disclosure).items()}
+        is_there = all(row.get("verdict") == "REGISTERED" and row.get("code") == disclosure.code for row in found)
+        return is_there and registered == ours
+
     def _disclosure(self, row: Row, serial: int) -> Disclosure:
+        schemas, adopted = self._schemas, self.adoption is not None
         attributes = {
-            # A fresh salt for each: an attribute is shown, or erased, without touching the others.
-            name: (self.columns.schema(name), os.urandom(SALT_BYTES), value)
+            # A fresh salt for each: an attribute is shown, or erased, without touching the others. An old number that
+            # becomes an alias is public, and nothing is gained by committing to it.
+            name: (schemas[name], os.urandom(SALT_BYTES), value)
             for name, value in row.attributes.items()
+            if not (adopted and name == "id")
         }
         return Disclosure(row.id, row.line, digest_of(row), serial, self.target.code(serial), attributes)
 
     def _in_batches(self, disclosures: Sequence[Disclosure]) -> list[list[Disclosure]]:
+        adopted = self.adoption is not None
+        most = BATCH_ITEMS // 2 if adopted else BATCH_ITEMS  # an alias counts like an item
         batches: list[list[Disclosure]] = []
         size = BATCH_BYTES
         for disclosure in disclosures:
-            item = 24 + sum(len(name.encode()) + 36 for name in disclosure.attributes)
-            if size + item > BATCH_BYTES or len(batches[-1]) == BATCH_ITEMS:
+            item = 12
+            for name in disclosure.attributes:
+                item += len(name.encode()) + 36
+            if adopted:
+                item += len(disclosure.id) + len(disclosure.code) + 5
+            if size + item > BATCH_BYTES or len(batches[-1]) == most:
                 batches.append([])
                 size = 0
             batches[-1].append(disclosure)

@@ -33,12 +33,24 @@ class SnapshotFace(Protocol):
     def answer(self, code: str) -> AnswerFace:
         """The same with proof. Raises `CodeError`."""
 
+    def range(self, city: str, cls: str, base: int, size: int) -> str | None:
+        """The record of a range as JSON. Raises `CodeError`, `MalformedInput`."""
+
+    def proposal(self, number: int) -> str | None:
+        """A proposal as JSON, its change spelled out."""
+
+    def configuration(self) -> str:
+        """Parameters, committee, number of members and proposals, protocol versions, as JSON."""
+
 
 class LedgerFace(Protocol):
     """The part of the native `Ledger` that is read here."""
 
     def snapshot(self) -> SnapshotFace:
         """The last committed height, which no later commit changes."""
+
+    def cities(self) -> list[dict[str, Any]]:
+        """Every member city ascending, retired ones too; keys and certificates as bytes."""
 
 
 class NodeFace(Protocol):

@@ -4,6 +4,7 @@
 //! Ids of a block are kept for as many heights as the window had before that block: a transaction in it was valid for no longer, so
 //! what governance does to the window later lets none of them in again, and a restart remembers the same.
 use super::rules::{loosest, Rules};
+use super::seals::Seals;
 use crate::block::{Header, ValidatorSet};
 use crate::genesis::Parameters;
 use crate::hash::Hash;
@@ -31,6 +32,8 @@ pub struct Chain {
     pub sets: Vec<(u64, Arc<ValidatorSet>)>,
     /// Parameters that were replaced, each with the height from which no transaction that they let in is valid any more.
     superseded: Vec<(u64, Parameters)>,
+    /// Sealed ranges and their tables.
+    pub seals: Seals,
 }
 
 impl Chain {
@@ -39,7 +42,16 @@ impl Chain {
         let mut log = Log::new();
         log.append(log::leaf_hash(&header_bytes));
         let sets = vec![(1, validators)];
-        Chain { header, header_bytes, log, recent: VecDeque::new(), included: HashMap::new(), sets, superseded: Vec::new() }
+        Chain {
+            header,
+            header_bytes,
+            log,
+            recent: VecDeque::new(),
+            included: HashMap::new(),
+            sets,
+            superseded: Vec::new(),
+            seals: Seals::default(),
+        }
     }
 
     /// Appends a block that was executed under the rules `before` and left the rules `after`.

@@ -1,10 +1,10 @@
 //! Executing transactions in block order (P19, P20, P29): one receipt each, whatever happens.
 use super::operation::{Action, Holder, Operation};
 use super::overlay::{Change, Entry, Overlay};
-use super::rates::Charges;
+use super::rates::{Charges, OWN_RATE};
 use super::transaction::Transaction;
 use super::{adopt, governance, items, keys, organisations, profiles, ranges, recovery, sealed, status, transfers};
-use crate::code::City;
+use crate::code::{City, Code};
 use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::Hash;
@@ -243,6 +243,14 @@ impl Context<'_, '_, '_> {
                     subject.code()
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    /// Charges an item that acts by its own keys, or the objection of a subject to its recovery (P72).
+    pub fn charge_own(&mut self, subject: &Code) -> Result<(), Error> {
+        if self.charges.charge_own(subject) > OWN_RATE {
+            return Err(Error::rule("rate_exceeded", format!("{subject} did so {OWN_RATE} times in this block; send it again later")));
         }
         Ok(())
     }

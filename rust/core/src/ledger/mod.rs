@@ -21,6 +21,7 @@ mod rates;
 mod recovery;
 pub mod rules;
 mod sealed;
+mod seals;
 mod status;
 pub mod stored;
 mod subject;
@@ -45,9 +46,11 @@ use crate::vote::CommitCertificate;
 use crate::wire::Decoder;
 use chain::Chain;
 use execute::{execute, Executed};
+use operation::Range;
 use overlay::last_versions;
 use pool::{Batch, Pool, Verified};
 use rules::{matters, Rules, Written};
+use seals::Seals;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -72,6 +75,8 @@ pub struct Commit {
     pub committed: usize,
     /// How many were refused by the rule.
     pub rejected: usize,
+    /// Digests of the tables that it sealed.
+    pub tables: Vec<Hash>,
     /// Whether a city, its keys, the committee, a parameter or the schedule of protocols changed.
     pub configuration: bool,
 }
@@ -372,8 +377,11 @@ impl Ledger {
         }
         let before = self.published().rules.clone();
         check_quorum(&certificate, &before.validators)?;
-        let snapshot = self.state.commit(candidate.state)?;
         let executed = candidate.executed;
+        let changes = executed.changes.iter().map(|change| (&change.key[..], &change.record[..]));
+        let (seals, tables) = Seals::read(changes, height)?;
+        let snapshot = self.state.commit(candidate.state)?;
+        chain.seals.take(seals);
         let commit = Commit {
             height,
             changes: encode_changes(&executed.changes),
@@ -381,6 +389,7 @@ impl Ledger {
             transactions: executed.ids.len(),
             committed: executed.committed,
             rejected: executed.rejected,
+            tables,
             configuration: candidate.configuration,
         };
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
@@ -459,7 +468,7 @@ impl Ledger {
             let before = std::mem::replace(&mut rules, after.clone());
             heights.push((header, ids, receipts, before, after));
         }
-        let updates = last.into_iter().map(|(key, record)| (path_of(key), Some(record.into()))).collect();
+        let updates = last.iter().map(|(key, record)| (path_of(key), Some((*record).into()))).collect();
         let state = self.state.candidate(updates)?;
         let (end, .., decided_under, _) = &heights[heights.len() - 1];
         check_decided(&certificate, end.height, &log.root())?;
@@ -471,7 +480,9 @@ impl Ledger {
                 end.height
             )));
         }
+        let (seals, _) = Seals::read(last.iter().map(|(key, record)| (*key, *record)), end.height)?;
         // Everything is checked: from here on the ledger moves, all of it.
+        chain.seals.take(seals);
         let snapshot = self.state.commit(state)?;
         for ((header, ids, receipts, before, after), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, &before, &after);
@@ -484,6 +495,11 @@ impl Ledger {
     /// The answer about a subject from the last committed block.
     pub fn answer(&self, subject: &Subject) -> Result<answer::Answer, Error> {
         published_answer(&self.published(), subject)
+    }
+
+    /// Every sealed range of the committed state, with the digest of its table.
+    pub fn sealed_tables(&self) -> Result<Vec<(Range, Hash)>, Error> {
+        self.chain().seals.list()
     }
 
     /// Height and receipt of a transaction within the replay window.

@@ -5,7 +5,7 @@ use super::operation::KeyProof;
 use super::subject::Subject;
 use crate::code::Code;
 use crate::error::Error;
-use crate::record::{Purpose, Recovery};
+use crate::record::{KeyEntry, Purpose, Recovery};
 
 /// P54.
 pub fn start(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64, keys: &[KeyProof]) -> Result<Output, Error> {
@@ -29,7 +29,9 @@ pub fn start(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u
 /// P55.
 pub fn end(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64, cancel: bool) -> Result<Output, Error> {
     let subject = Subject::find(context, code)?;
-    if !cancel || !may_object(context, &subject) {
+    if cancel && may_object(context, &subject) {
+        context.charge_own(code)?;
+    } else {
         subject.authorise_parent(context)?;
     }
     subject.check_version(expected_version)?;
@@ -50,7 +52,7 @@ pub fn end(context: &mut Context<'_, '_, '_>, code: &Code, expected_version: u64
     subject.change(context, |record| {
         record.keys.retain(|key| key.purpose != Purpose::Transaction);
         // They count from now, not from when they were shown.
-        record.keys.extend(recovery.keys.into_iter().map(|key| crate::record::KeyEntry { from: key.from.max(height), ..key }));
+        record.keys.extend(recovery.keys.into_iter().map(|key| KeyEntry { from: key.from.max(height), ..key }));
         record.keys.sort_unstable_by_key(|key| (key.purpose, key.key));
         record.threshold = None;
         record.recovery = None;

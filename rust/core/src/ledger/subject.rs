@@ -95,6 +95,7 @@ impl Subject {
                 format!("too few transaction keys of {} signed; {} must", item.code, self.record().threshold.unwrap_or(1)),
             ));
         }
+        context.charge_own(&item.code)?;
         match item_status(context, item)? {
             Status::Active => Ok(()),
             status => Err(Error::rule(

@@ -9,10 +9,10 @@ use crate::wire::{Decoder, Encoder};
 pub const MAX_SIGNERS: usize = 16;
 /// The most operations that any network may allow in a transaction.
 pub const MAX_OPERATIONS: usize = 4_096;
-/// The bytes of the shortest operation: the status of a city.
-const LEAST_OPERATION: usize = 19;
+/// The bytes of the shortest operation: a vote.
+const LEAST_OPERATION: usize = 11;
 /// The bytes of the shortest transaction: one signer, one operation.
-const LEAST_TRANSACTION: usize = 171;
+const LEAST_TRANSACTION: usize = 163;
 const MAX_TRANSACTION: usize = 1 << 20;
 
 /// The part of a transaction that is signed.

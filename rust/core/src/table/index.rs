@@ -4,7 +4,7 @@
 //! [`Index`]: the hash of every subtree of 1,024 leaves that holds something, and where its entries stand in the file. For a full
 //! table of a million that is about 80 kB. Whoever wants a leaf reads the bytes of its subtree again and hands them to the index,
 //! which hashes them and believes nothing that does not give the hash that it keeps.
-use super::file::{for_each_leaf, Entry, Head, Run, MAX_ENTRY, MAX_HEAD};
+use super::file::{for_each_leaf, Entry, Head, Held, ItemChecker, Run, MAX_ENTRY, MAX_HEAD};
 use super::tree::{leaf_hash, Levels};
 use super::{Leaf, TableProof};
 use crate::error::Error;
@@ -217,10 +217,11 @@ fn damaged() -> Error {
 fn piece_levels(head: &Head, entries: &[Entry<'_>], number: u32) -> Result<(Option<Levels>, u32), Error> {
     let from = number * PIECE;
     let mut leaves: Vec<(u32, Hash)> = Vec::with_capacity(PIECE as usize);
+    let mut items = ItemChecker::new(head);
     for_each_leaf(head, entries, (from, from + PIECE), |index, held| {
         let record = held.record();
-        if let super::file::Held::Single(record) = held {
-            head.item(index, record)?;
+        if let Held::Single(record) = held {
+            items.check(index, record)?;
         }
         leaves.push((index - from, leaf_hash(index, &head.salt(index, record), record)));
         Ok(())

@@ -56,10 +56,9 @@ pub fn schedule_protocol(context: &mut Context<'_, '_, '_>, version: u64, height
     let mut protocol = configuration(context)?.1.protocol;
     let next = context.overlay.height().saturating_add(1);
     // The newest one can be moved as long as its height has not come: also out of the way of a mistake.
-    if protocol.len() > 1 && protocol.last().is_some_and(|(last, from)| *last == version && *from > next) {
-        if protocol.pop() == Some((version, height)) {
-            return Err(unchanged("the schedule"));
-        }
+    let is_moved = protocol.len() > 1 && protocol.last().is_some_and(|(last, from)| *last == version && *from > next);
+    if is_moved && protocol.pop() == Some((version, height)) {
+        return Err(unchanged("the schedule"));
     }
     let (last, from) = protocol.last().copied().unwrap_or((0, 0));
     if version != last + 1 {
