@@ -74,7 +74,10 @@ def verify(
 
 
 def resolve(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label.")],
+    code: Annotated[
+        str,
+        typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label."),
+    ],
     at: At = None,
     trust: TrustFile = None,
     out: Annotated[
