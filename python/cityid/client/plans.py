@@ -495,8 +495,7 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
 
 def code_path(code: str) -> str:
     """Where a gateway answers about a code or an alias."""
-    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is
-    # escaped whole.
+    # What is under MA is a path of its own. An alias may hold what means something else in a path: it is escaped whole.
     if code[:3].upper() == "MA.":
         return f"/{quote(code, safe='/.')}"
     return f"/v1/codes/{quote(code, safe='')}"
