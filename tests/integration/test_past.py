@@ -52,7 +52,7 @@ class Past:
         entry = operations.prove_possession(self.office, self.network.genesis.hash, OFFICE)
         self.do(operations.admit_organisation(CITY, ORG, name="照明", quota=5_000, keys=[entry]), city)
         self.do(operations.allocate_range(CITY, ORG, class_code="010203"), self.office)
-        lamp = {"use": "60", "class_code": "010203", "model": "1"}
+        lamp: Any = {"use": "60", "class_code": "010203", "model": "1"}
         self.do(operations.register_category(CITY, ORG, name="路灯", **lamp), self.office)
         items = [operations.Item(serial, {}) for serial in (7, 8)]
         self.heights.append(self.do(operations.register_items(CITY, ORG, items=items, **lamp), self.office))
