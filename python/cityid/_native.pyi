@@ -226,9 +226,10 @@ class Genesis:
     time_ms: int
     """Time of block 0, milliseconds since 1970 (UTC)."""
     cities: list[str]
-    """The founding cities, six digits each, ascending: the validators, in order."""
+    """The founding cities, six digits each, ascending: the first validators, in order. `Ledger.validators` has those of
+    the next height."""
     def parameters(self) -> dict[str, int]:
-        """The network's limits and intervals by name (P6)."""
+        """The first limits and intervals by name (P6). `Ledger.parameters` has those that hold."""
     def city(self, city: str) -> dict[str, Any]:
         """A founding city: `city`, `name`, public keys `consensus`, `checkpoint`, `tls`, and the list `transaction`.
 
@@ -296,8 +297,8 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
-    records: list[tuple[str, str | None]]
-    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    records: list[tuple[str, bytes | None]]
+    """(kind, encoded record) of what it shows, in its order (P39); None is claimed to be absent. See `record_json`."""
     table: bytes | None
     """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
@@ -458,7 +459,9 @@ def is_under(prefix: str, code: str) -> bool:
 
 @final
 class Disclosed:
-    """What disclosed attributes are worth under a trust (P76). A proven value was committed to; nobody says it is true."""
+    """What disclosed attributes are worth under a trust (P76): proven is that a value was committed to, not that it is
+    true.
+    """
 
     proven: bool
     """Whether every attribute is proven, of a subject whose verdict is REGISTERED."""
@@ -790,10 +793,13 @@ class TableWriter:
         """
     def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
         """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
-    def add_csv(self, data: Buffer, *, salts: Buffer | None = None) -> bytes:
+    def add_csv(
+        self, data: Buffer, *, salts: Buffer | None = None, category: tuple[str, str] | None = None
+    ) -> bytes:
         """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
 
-        The header comes first: `code`, or `serial`, `use` and `model`; `status` if wanted (active or allocated); every
+        The header comes first: `code`, or `serial`, `use` and `model`, or `serial` alone when `category` gives use and
+        model of every row; `status` if wanted (active or allocated); every
         other column is an attribute, and an empty value is left out. An empty piece ends the text and must come. The
         result is CSV: `code,attribute,schema,salt,value`, its header in the first piece. `salts` is 32 random bytes,
         fresh for each call (drawn here when left out), from which every value's own salt is made. Raises
@@ -867,6 +873,8 @@ class Tables:
 
         Raises `MalformedInput` when it is no table, `StorageError`.
         """
+    def remove(self, digest: Buffer) -> None:
+        """Takes a table out of the folder, damaged or not, and its files off the disk. Raises `StorageError`."""
     def get(self, digest: Buffer) -> Table | None:
         """The table with this digest, if it is there."""
     def digests(self) -> list[bytes]:

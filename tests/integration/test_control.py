@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp
 
 from cityid import genesis
 from cityid._native import Ledger
+from cityid.client.plans import code_path
 from cityid.errors import (
     CodeError,
     InputError,
@@ -29,7 +31,7 @@ from cityid.errors import (
     StorageError,
 )
 from cityid.node.config import Address, Config, Limits, Timeouts
-from cityid.node.control import create_app, serve
+from cityid.node.control import FilesFace, create_app, serve
 from cityid.node.control.requests import choose
 from cityid.node.histories import Histories
 from cityid.node.telemetry import Log, Metrics
@@ -59,7 +61,7 @@ class FakeLedger:
         return self
 
     def resolve(self, code: str) -> str:
-        if not code.upper().startswith("MA."):
+        if not code.upper().startswith(("MA.", "ALIAS:")):
             raise CodeError(f"{code!r} is no code; it starts with MA.")
         verdict = {ITEM: "REGISTERED", "MA.156.999999": "NOT_OURS", "MA.156.130100.SEAL": "UNAVAILABLE"}
         found = verdict.get(code, "NOT_REGISTERED")
@@ -123,6 +125,8 @@ HISTORIES = no_histories()
 
 
 class FakeNode:
+    files: FilesFace  # tests/integration/test_files.py has some
+
     def __init__(self) -> None:
         self.ledger = FakeLedger()
         self.histories = HISTORIES
@@ -222,6 +226,16 @@ async def test_one_code_by_both_paths(path: str) -> None:
         assert proof.json() == {"subject": ITEM, "header": "00"}
         cbor = await site.client.get(path + ITEM, headers={"Accept": "application/cbor"})
         assert (cbor.headers["content-type"], cbor.content) == ("application/cbor", FakeAnswer(ITEM).to_bytes())
+
+
+@pytest.mark.parametrize("alias", ["LD-0017", "a:b", "x/../y", "..", "50%41", "a?b#c", "~!$&'()*+,;=@[]"])
+async def test_an_alias_arrives_as_it_was_sent(alias: str) -> None:
+    subject = f"alias:130100.A7K2/lamps:{alias}"
+    async with open_site() as site:
+        for path in (code_path(subject), f"/alias:{quote(subject.removeprefix('alias:'), safe='')}"):
+            reply = await site.client.get(path)
+            assert (reply.status_code, reply.json()["code"]) == (404, subject), path
+            assert (await site.client.get(path, params={"proof": "1"})).json()["subject"] == subject
 
 
 @pytest.mark.parametrize(
@@ -530,7 +544,7 @@ async def test_openapi_names_every_route() -> None:
     async with open_site() as site:
         document = (await site.client.get("/openapi.json")).json()
         assert set(document["paths"]) >= {
-            "/MA.{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
+            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
             "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint", "/metrics",
             "/health/live", "/health/ready",
         }  # fmt: skip

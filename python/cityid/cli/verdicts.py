@@ -8,6 +8,7 @@ import math
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
+from urllib.parse import unquote
 
 import typer
 
@@ -113,7 +114,10 @@ def _verify_history(
 
 
 def resolve(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="A code, a 21-digit alias, or the URL of a label.")],
+    code: Annotated[
+        str,
+        typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label."),
+    ],
     at: At = None,
     trust: TrustFile = None,
     out: Annotated[
@@ -219,5 +223,5 @@ def bare_code(code: str) -> str:
         if code.lower().startswith(scheme):
             rest = code[len(scheme) :]
             _, mark, query = rest.partition("?code=")
-            return query.partition("&")[0] if mark else rest.partition("/")[2].partition("?")[0]
+            return unquote(query.partition("&")[0] if mark else rest.partition("/")[2].partition("?")[0])
     return code

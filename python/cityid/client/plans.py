@@ -15,6 +15,7 @@ gateway's word, not a proof; what must be proven is resolved.
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from cityid.client.replies import (
     CBOR,
     CBOR_SEQUENCE,
     JSON,
+    OCTETS,
     Ask,
     Lost,
     Pause,
@@ -44,6 +46,7 @@ __all__ = [
     "Troubles",
     "ask",
     "blob",
+    "code_path",
     "configuration",
     "first_usable",
     "look_up",
@@ -51,8 +54,10 @@ __all__ = [
     "ranges_of",
     "resolve",
     "status",
+    "storage_receipts",
     "submit",
     "update_trust",
+    "upload",
     "wait_for",
 ]
 
@@ -64,6 +69,9 @@ LOOK_UP_CODES: Final = 1_000  # the bound of POST /v1/resolve
 SUBMIT_BYTES: Final = 4 * 1024 * 1024  # of one request; a gateway refuses more
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
+RECEIPTS_S: Final = 180.0  # for several cities to fetch and check a large table
+MAX_RECEIPTS: Final = 100
+SIGNATURE_DIGITS: Final = 128
 
 
 @dataclass(slots=True)
@@ -132,7 +140,7 @@ def resolve(
     for round_number in range(ROUNDS):
         for index in memory.tour():
             gateway = memory.gateways[index]
-            reply = yield from ask(Ask(index, "GET", _code_path(code), accept=CBOR))
+            reply = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
             if isinstance(reply, Lost):
                 troubles.add(gateway, PeerUnreachable(reply.reason))
                 continue
@@ -214,6 +222,46 @@ def submit(memory: Memory, transactions: Mapping[bytes, bytes], *, patience_s: f
         yield Pause(pause)
         waited += pause
         pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+def upload(memory: Memory, path: Path, digest: bytes) -> Plan[None]:
+    """Sends a file to one gateway, the first that takes it. `digest` is its SHA-256.
+
+    Raises:
+        InputError: the gateway refuses the file, for example because it is over the network's limit.
+        Unavailable: no gateway takes it now.
+    """
+    yield from first_usable(
+        memory, "PUT", f"/v1/blobs/{digest.hex()}", content_type=OCTETS, file=path, patience_s=RECEIPTS_S
+    )
+
+
+def storage_receipts(memory: Memory, digest: bytes, expected_version: int) -> Plan[list[dict[str, Any]]]:
+    """Storage receipts for an uploaded table: `{"city", "signature"}` each, as `seal_range` takes them (P46).
+
+    `expected_version` is the version of the range that the seal will name. The receipts are not verified here: the
+    network does, when it executes the seal.
+
+    Raises:
+        RuleViolation: the state forbids the table or has another version of the range; `.reason` is the stable code.
+        MalformedInput: the file is no table, or the gateway's reply no list of receipts.
+        Unavailable: too few cities keep it; the message names what each said.
+    """
+    body = json.dumps({"expected_version": expected_version}).encode()
+    reply = yield from first_usable(
+        memory, "POST", f"/v1/tables/{digest.hex()}/receipts", content=body, content_type=JSON, patience_s=RECEIPTS_S
+    )
+    rows = json_object(reply).get("receipts")
+    if not isinstance(rows, list) or len(rows) > MAX_RECEIPTS or not all(_is_receipt(row) for row in rows):
+        raise MalformedInput(f"/v1/tables/{digest.hex()}/receipts answers with something else than a list of receipts.")
+    return [{"city": row["city"], "signature": row["signature"]} for row in rows]
+
+
+def _is_receipt(row: Any) -> bool:
+    if not isinstance(row, dict):
+        return False
+    city, signature = row.get("city"), row.get("signature")
+    return isinstance(city, str) and isinstance(signature, str) and len(signature) == SIGNATURE_DIGITS
 
 
 def configuration(memory: Memory) -> Plan[dict[str, Any]]:
@@ -317,14 +365,25 @@ def ask(question: Ask) -> Generator[Ask | Pause, Reply | Lost | None, Reply | Lo
 
 
 def first_usable(
-    memory: Memory, method: str, path: str, *, content: bytes = b"", content_type: str = "", accept: str = JSON
+    memory: Memory,
+    method: str,
+    path: str,
+    *,
+    content: bytes = b"",
+    content_type: str = "",
+    accept: str = JSON,
+    file: Path | None = None,
+    patience_s: float | None = None,
 ) -> Plan[Reply]:
     """The first reply that is neither lost nor a refusal for the moment; other refusals are raised at once."""
     troubles = Troubles()
     for round_number in range(ROUNDS):
         asked_to_wait = 0.0
         for index in memory.tour():
-            question = Ask(index, method, path, accept=accept, content=content, content_type=content_type)
+            question = Ask(
+                index, method, path, accept=accept, content=content, content_type=content_type,
+                file=file, patience_s=patience_s,
+            )  # fmt: skip
             reply = yield from ask(question)
             if isinstance(reply, Lost):
                 troubles.add(memory.gateways[index], PeerUnreachable(reply.reason))
@@ -355,7 +414,10 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
     return parts
 
 
-def _code_path(code: str) -> str:
-    # A 21-digit alias is no path of its own; everything under MA is.
-    quoted = quote(code, safe="/.")
-    return f"/{quoted}" if code[:3].upper() == "MA." else f"/v1/codes/{quoted}"
+def code_path(code: str) -> str:
+    """Where a gateway answers about a code or an alias."""
+    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is
+    # escaped whole.
+    if code[:3].upper() == "MA.":
+        return f"/{quote(code, safe='/.')}"
+    return f"/v1/codes/{quote(code, safe='')}"

@@ -474,7 +474,10 @@ class Driver:
             height.number, body.header, header_hash(body.header), decision.certificate, body.digests, commit.changes,
             commit.receipts, decision.evidence,
         )  # fmt: skip
-        done = Committed(height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected)
+        done = Committed(
+            height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected,
+            tuple(commit.tables),
+        )  # fmt: skip
         self._out.write(lambda: self._height_is_durable(height, done), height=record)
 
     def _height_is_durable(self, height: Height, done: Committed) -> None:

@@ -18,6 +18,7 @@ import trio
 
 from cityid._native import Genesis, Ledger, Trust, header_json
 from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError
+from cityid.node.control.face import FilesFace
 from cityid.node.driver import Driver
 from cityid.node.histories import Histories, RecordSource
 from cityid.node.messages import DIGEST_BYTES
@@ -54,9 +55,11 @@ class Face:
         blocks: RecordSource,
         post: Callable[[Submitted], None],
         connected: Callable[[], frozenset[str]],
+        files: FilesFace,
     ) -> None:
         self.ledger = ledger
         self.histories = Histories(ledger, genesis, blocks)
+        self.files = files
         self._city = city
         self._genesis = genesis
         self._driver = driver

@@ -18,21 +18,27 @@ from cityid import keys
 from cityid._native import Genesis, Ledger
 from cityid.errors import InputError
 from cityid.genesis import load as load_genesis
+from cityid.node.blobs import Blobs
 from cityid.node.config import Config
 from cityid.node.control.server import serve
 from cityid.node.driver import Driver
+from cityid.node.exchange import Exchange, Network
+from cityid.node.exchange.native import NativeFolder
 from cityid.node.face import Face
 from cityid.node.frames import frame_caps
-from cityid.node.host import Host
+from cityid.node.host import Host, Outcome
 from cityid.node.messages import Frame
 from cityid.node.peers import Peers
-from cityid.node.ports import Recovered, Settings, Start
+from cityid.node.ports import Committed, Recovered, Settings, Start
 from cityid.node.store import VOTE_LOG, Store, create_data
 from cityid.node.telemetry import Log, Metrics, open_log
 from cityid.node.tls import load_credentials
 from cityid.node.wal import VoteLog
 
 __all__ = ["prepare", "run"]
+
+TABLES = "tables"
+BLOBS = "blobs"
 
 
 def prepare(config: Config) -> None:
@@ -76,8 +82,15 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 tip=lambda: ledger.height,
                 caps=frame_caps(genesis.parameters()),
             )
+            exchange = _exchange(config, ledger, driver, checkpoint, peers, log)
+
+            def tell(outcome: Outcome) -> None:
+                if isinstance(outcome, Committed):
+                    exchange.on_committed(outcome.tables)
+                face.tell(outcome)
+
             host = Host(
-                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=lambda outcome: face.tell(outcome)
+                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=tell, divert=exchange.deliver
             )
             face = Face(
                 city=config.city,
@@ -87,12 +100,14 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 blocks=store,
                 post=host.post,
                 connected=lambda: peers.connected,
+                files=exchange,
             )
             metrics = Metrics()
             metrics.watch("ledger", face.figures)
             metrics.watch("peers", peers.stats)
             metrics.watch("host", host.figures)
-            await _run_parts(config, log, host, peers, face, metrics, recovered, task_status)
+            metrics.watch("exchange", exchange.figures)
+            await _run_parts(config, log, host, peers, exchange, face, metrics, recovered, task_status)
 
 
 async def _run_parts(
@@ -100,6 +115,7 @@ async def _run_parts(
     log: Log,
     host: Host,
     peers: Peers,
+    exchange: Exchange,
     face: Face,
     metrics: Metrics,
     recovered: Recovered,
@@ -110,6 +126,7 @@ async def _run_parts(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, stop, log)
+            await nursery.start(exchange.run)
             await nursery.start(host.run, receive)
             await nursery.start(peers.run, send)
             host.post(Start(recovered))
@@ -137,6 +154,35 @@ async def _watch_signals(
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
+
+
+def _exchange(config: Config, ledger: Ledger, driver: Driver, signer: keys.Signer, peers: Peers, log: Log) -> Exchange:
+    """The part that exchanges files; from here on the ledger answers from its tables."""
+    folder = NativeFolder(config.data / TABLES)
+    ledger.use_tables(folder.tables)
+
+    def members() -> dict[str, bytes]:
+        return {one["city"]: one["checkpoint"] for one in ledger.cities() if one["status"] == "active"}
+
+    network = Network(
+        city=config.city,
+        signer=signer,
+        members=members,
+        parameters=ledger.parameters,
+        synced=lambda: driver.halted is None and driver.is_informed and driver.is_synced,
+    )
+    return Exchange(
+        folder=folder,
+        tables_directory=config.data / TABLES,
+        blobs=Blobs(config.data / BLOBS, bound_bytes=config.limits.blob_bytes),
+        ledger=ledger,
+        link=peers,
+        network=network,
+        keep=config.tables_keep,
+        limits=config.limits,
+        timeouts=config.timeouts,
+        log=log,
+    )
 
 
 def _signer(config: Config, genesis: Genesis, purpose: str, passphrase: bytes | None) -> keys.Signer:

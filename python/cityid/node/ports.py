@@ -226,6 +226,7 @@ class Committed:
     transactions: int
     committed: int
     rejected: int
+    tables: tuple[bytes, ...] = ()  # digests of those that it sealed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Looking codes up: one with or without proof, under its own path, or many at once.
+"""Looking codes up, and aliases that stand for them: one with or without proof, under its own path, or many at once.
 
 A verdict is an answer, not an error: REGISTERED has status 200 whatever the record's status, the three denials 404
 with the verdict, UNKNOWN and UNAVAILABLE 503 with the verdict and Retry-After. A node that is not ready does not know
@@ -47,7 +47,7 @@ _RESOLVE_BODY: Final = {
 
 
 def routes(face: NodeFace, limits: Limits, timeouts: Timeouts) -> APIRouter:
-    """`/MA.…`, `/v1/codes/{code}` and `/v1/resolve`."""
+    """`/MA.…`, `/alias:…`, `/v1/codes/{code}` and `/v1/resolve`."""
     router = APIRouter(tags=["codes"])
     threads = trio.CapacityLimiter(2)
 
@@ -63,6 +63,10 @@ def routes(face: NodeFace, limits: Limits, timeouts: Timeouts) -> APIRouter:
         if at is not None:
             return await tell_past(face, "MA." + rest, at, request.headers.get("accept", ""), proof=proof)
         return _one(face, "MA." + rest, request.headers.get("accept", ""), proof=proof)
+
+    @router.get("/alias:{rest:path}", summary="A named alias as the path", description=_DESCRIPTION)
+    async def as_alias(request: Request, rest: str, proof: bool = False) -> Response:
+        return _one(face, "alias:" + rest, request.headers.get("accept", ""), proof=proof)
 
     @router.post(
         "/v1/resolve",
