@@ -793,9 +793,7 @@ class TableWriter:
         """
     def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
         """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
-    def add_csv(
-        self, data: Buffer, *, salts: Buffer | None = None, category: tuple[str, str] | None = None
-    ) -> bytes:
+    def add_csv(self, data: Buffer, *, salts: Buffer | None = None, category: tuple[str, str] | None = None) -> bytes:
         """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
 
         The header comes first: `code`, or `serial`, `use` and `model`, or `serial` alone when `category` gives use and

@@ -77,6 +77,7 @@ class Network:
             assert reason == "committed"
         return commit
 
+
 @pytest.fixture
 def network() -> Network:
     return Network()

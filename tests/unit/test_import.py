@@ -188,7 +188,7 @@ def test_rejects_are_a_table_that_no_spreadsheet_runs(tmp_path: Path) -> None:
 def test_every_reason_has_a_cure_in_both_languages() -> None:
     from cityid.client.importing.rejects import CURES, NAMES
 
-    source = "".join(Path(module.__file__).read_text() for module in (reading, running, numbers))
+    source = "".join(Path(str(module.__file__)).read_text() for module in (reading, running, numbers))
     for reason, cures in CURES.items():
         assert f'"{reason}"' in source, f"nothing gives the reason {reason}"
         assert all(cures)

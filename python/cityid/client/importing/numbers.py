@@ -16,8 +16,10 @@ def with_aliases(rows: Sequence[Row | Reject], column: str) -> list[Row | Reject
     """The same rows; those whose number cannot be an alias are rejected. `column` holds the numbers."""
     found: list[Row | Reject] = []
     for row in rows:
-        fits = isinstance(row, Reject) or ALIAS.fullmatch(row.id)
-        found.append(row if fits else Reject(row.line, column, row.id, "bad_alias"))
+        if isinstance(row, Row) and not ALIAS.fullmatch(row.id):
+            found.append(Reject(row.line, column, row.id, "bad_alias"))
+        else:
+            found.append(row)
     return found
 
 
