@@ -26,6 +26,7 @@ ITEMS: Final = int(os.environ.get("CITYID_BENCH_SEALED_ITEMS", "1000000"))
 CITY, ORG, USE, CLASS, MODEL = "130100", "A7K2", "60", "010203", "1"
 PIECE_BYTES: Final = 4 * 1024 * 1024
 MILLION: Final = 1_000_000
+PATIENCE_S: Final = 120
 
 
 def run(names: Sequence[str], place: Path) -> Iterator[Row]:
@@ -97,7 +98,9 @@ def _seal(place: Path, network: local.LocalNetwork, trust: Trust, genesis_hash: 
     code = make_item_code(CITY, ORG, USE, CLASS, MODEL, base + ITEMS - 1)
     for city in local.FIRST_CITIES:
         with SyncClient(network.urls[city], trust) as client:
-            while client.resolve(code).verdict.verdict != "REGISTERED":
+            while (verdict := client.resolve(code).verdict.verdict) != "REGISTERED":
+                if time.monotonic() - began > PATIENCE_S:
+                    raise TimeoutError(f"{city} still says {verdict} about {code} {PATIENCE_S} s after the seal")
                 time.sleep(0.01)
     step("everywhere")
     print(f"  seal: {table.count} items, {table.size_bytes / 1e6:.0f} MB", file=sys.stderr)

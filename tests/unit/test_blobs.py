@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from cityid.errors import Overloaded, RuleViolation, StorageError, VerificationError
-from cityid.node import blobs as module
 from cityid.node.blobs import FILE_BYTES, Blobs
 
 MiB = 1_048_576
@@ -139,7 +138,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing_behind(blobs: Blobs, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "write", full)
+        patch.setattr(os, "write", full)
         with pytest.raises(StorageError, match="No space left on device; free some space"):
             put(blobs, b"data")
     assert list(blobs.directory.iterdir()) == []

@@ -111,7 +111,7 @@ impl World {
         let mut parameters = Record::new(Kind::Parameters, 0);
         parameters.parameters = Parameters::default().values().to_vec();
         parameters.configuration =
-            Some(Box::new(Configuration { committee: vec![city()], members: 4, proposals: 0, protocol: vec![(1, 0)] }));
+            Some(Box::new(Configuration { committee: vec![city()], members: 4, suspended: 0, proposals: 0, protocol: vec![(1, 0)] }));
         world.put(MapKey::Parameters, parameters);
         let mut held = Record::new(Kind::Thousand, 2);
         held.holder = Some("MA.156.130100.A7K2".into());
