@@ -6,7 +6,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -14,6 +16,9 @@ import trio
 import trio.testing
 from starlette.types import ASGIApp
 
+from cityid import genesis
+from cityid._native import Ledger
+from cityid.client.plans import code_path
 from cityid.errors import (
     CodeError,
     InputError,
@@ -26,8 +31,9 @@ from cityid.errors import (
     StorageError,
 )
 from cityid.node.config import Address, Config, Limits, Timeouts
-from cityid.node.control import create_app, serve
+from cityid.node.control import FilesFace, create_app, serve
 from cityid.node.control.requests import choose
+from cityid.node.histories import Histories
 from cityid.node.telemetry import Log, Metrics
 
 ITEM = "MA.156.130100.A7K2/60.010203.1/000012345B"
@@ -55,7 +61,7 @@ class FakeLedger:
         return self
 
     def resolve(self, code: str) -> str:
-        if not code.upper().startswith("MA."):
+        if not code.upper().startswith(("MA.", "ALIAS:")):
             raise CodeError(f"{code!r} is no code; it starts with MA.")
         verdict = {ITEM: "REGISTERED", "MA.156.999999": "NOT_OURS", "MA.156.130100.SEAL": "UNAVAILABLE"}
         found = verdict.get(code, "NOT_REGISTERED")
@@ -93,9 +99,37 @@ class FakeLedger:
         return [{"city": "130100", "consensus": b"\x01", "transaction": [b"\x02"], "certificate": None}]
 
 
+def no_histories() -> Histories:
+    """Those of a network that has decided nothing: what is asked of them is tested where there is a store."""
+    cities = [("130100", "石家庄"), ("110000", "北京"), ("440300", "深圳"), ("330100", "杭州")]
+    with TemporaryDirectory() as folder:
+        made = genesis.create_network(Path(folder) / "network", cities, name="none", time_ms=1_790_000_000_000)
+    return Histories(Ledger(made), made, NoRecords())
+
+
+class NoRecords:
+    def batch(self, digest: bytes) -> bytes | None:
+        return None
+
+    def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
+        return None
+
+    def changes(self, height: int) -> bytes | None:
+        return None
+
+    def receipts(self, height: int) -> bytes | None:
+        return None
+
+
+HISTORIES = no_histories()
+
+
 class FakeNode:
+    files: FilesFace  # tests/integration/test_files.py has some
+
     def __init__(self) -> None:
         self.ledger = FakeLedger()
+        self.histories = HISTORIES
         self.results: list[tuple[bytes, str | None, str | None]] = [(FINE, None, None)]
         self.raises: Exception | None = None
         self.hold = trio.Event()
@@ -195,6 +229,16 @@ async def test_one_code_by_both_paths(path: str) -> None:
         assert proof.json() == {"subject": ITEM, "header": "00"}
         cbor = await site.client.get(path + ITEM, headers={"Accept": "application/cbor"})
         assert (cbor.headers["content-type"], cbor.content) == ("application/cbor", FakeAnswer(ITEM).to_bytes())
+
+
+@pytest.mark.parametrize("alias", ["LD-0017", "a:b", "x/../y", "..", "50%41", "a?b#c", "~!$&'()*+,;=@[]"])
+async def test_an_alias_arrives_as_it_was_sent(alias: str) -> None:
+    subject = f"alias:130100.A7K2/lamps:{alias}"
+    async with open_site() as site:
+        for path in (code_path(subject), f"/alias:{quote(subject.removeprefix('alias:'), safe='')}"):
+            reply = await site.client.get(path)
+            assert (reply.status_code, reply.json()["code"]) == (404, subject), path
+            assert (await site.client.get(path, params={"proof": "1"})).json()["subject"] == subject
 
 
 @pytest.mark.parametrize(
@@ -503,7 +547,8 @@ async def test_openapi_names_every_route() -> None:
     async with open_site() as site:
         document = (await site.client.get("/openapi.json")).json()
         assert set(document["paths"]) >= {
-            "/MA.{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
+            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve",
+            "/v1/transactions", "/v1/transactions/{id}",
             "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint", "/metrics",
             "/health/live", "/health/ready",
         }  # fmt: skip

@@ -148,59 +148,181 @@ def path_of(key: bytes) -> bytes:
     return bytes([key[0] << 4 | hashed[0] & 15]) + hashed[1:]
 
 
+def prefixed(field: str) -> str:
+    return chr(len(field)) + field
+
+
+def split_code(code: str) -> tuple[str, str, str, str, str, str]:
+    """City, organisation (or nothing), use, class, model and serial of an item's code."""
+    if code[-1] != check_character(code[:-1]):
+        raise ValueError("a mistyped code")
+    holder, category, serial = code.split("/")
+    (_, _, city, *org), (use, class_, model) = holder.split("."), category.split(".")
+    return city, "".join(org), use, class_, model, serial[:9]
+
+
 def map_key(kind: int, code: str) -> bytes:
     """The map key of a record of this kind on the way to an item's code."""
-    holder, category, serial = code.split("/")
-    _, _, city, org = holder.split(".")
-    use, class_, model = category.split(".")
+    city, org, use, class_, model, serial = split_code(code)
     fields: dict[int, Callable[[], str]] = {
         1: lambda: "",
         2: lambda: city,
-        3: lambda: city + chr(len(org)) + org,
-        4: lambda: city + chr(len(org)) + org + use + class_ + chr(len(model)) + model,
+        3: lambda: city + prefixed(org),
+        4: lambda: city + prefixed(org) + use + class_ + prefixed(model),
         5: lambda: city + class_,
         6: lambda: city + class_ + serial[:3],
         7: lambda: city + class_ + serial[:6],
-        8: lambda: city + class_ + serial[:9],
+        8: lambda: city + class_ + serial,
     }
     return bytes([kind]) + fields[kind]().encode()
 
 
-# ---------------------------------------------------------------- answers (P38 to P41)
+# ---------------------------------------------------------------- answers (P38 to P41, P73)
+
+
+def table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
+    """P41: the root that a table proof leads to."""
+    salt, record, bitmap, siblings = table
+    if (salt is None) != (record is None) or bitmap >> depth or len(siblings) != 32 * bitmap.bit_count():
+        raise ValueError("not a table proof")
+    empty = tagged(b"table-empty")
+    node = empty if record is None else tagged(b"table-leaf", index.to_bytes(4, "big"), salt, record)
+    for level in range(depth):
+        sibling = empty
+        if bitmap >> level & 1:
+            sibling, siblings = siblings[:32], siblings[32:]
+            if sibling == empty:
+                raise ValueError("an empty sibling is given")
+        pair = (node, sibling) if index >> level & 1 == 0 else (sibling, node)
+        node, empty = tagged(b"table-node", *pair), tagged(b"table-node", empty, empty)
+    return node
+
+
+class Chain:
+    """The records that an answer shows, taken one by one from the network down, with the paths that they claim."""
+
+    def __init__(self, records: Sequence[Sequence[Any]], table: Sequence[Any] | None) -> None:
+        self.rest = list(records)
+        self.table = table
+        self.claims: dict[bytes, bytes | None] = {}
+
+    def next_kind(self) -> int:
+        return int(self.rest[0][0]) if self.rest else 0
+
+    def take(self, kind: int, key: str) -> Any:
+        shown, record = self.rest.pop(0)
+        path = path_of(bytes([kind]) + key.encode())
+        if shown != kind or path in self.claims:
+            raise ValueError("another record belongs here")
+        self.claims[path] = None if record is None else digest(record)
+        found = None if record is None else decode(record)
+        if found is not None and found[0] != kind:
+            raise ValueError("a record of another kind")
+        return found
+
+    def present(self, kind: int, key: str, children: Sequence[int | None]) -> Any:
+        found = self.take(kind, key)
+        if found is None or found.get(6) not in children:
+            raise ValueError("no record that says where what is below it would live")
+        return found
+
+    def subject(self, subject: str) -> str:
+        self.present(1, "", [1])
+        if subject.startswith("alias:"):
+            namespace, alias = subject.removeprefix("alias:").split(":", 1)
+            return self.alias(namespace[:6], namespace, alias) if self.city(namespace[:6]) else "NOT_OURS"
+        if len(subject) != 21 or not subject.isdigit():
+            city, _, _, class_, _, serial = split_code(subject)
+            return self.item(subject, city, class_, serial) if self.city(city) else "NOT_OURS"
+        if self.city(subject[:6]):
+            return self.item(None, subject[:6], subject[6:12], subject[12:])
+        district = self.take(14, subject[:6])
+        if district is None:
+            return "NOT_OURS"
+        if not self.city(district[10]):
+            raise ValueError("a district of no city")
+        return self.alias(district[10], district[10], subject)
+
+    def city(self, city: str) -> bool:
+        found = self.take(2, city)
+        if found is not None and found[6] != 1:
+            raise ValueError("a city without children in the map")
+        return found is not None
+
+    def alias(self, city: str, namespace: str, alias: str) -> str:
+        found = self.take(9, prefixed(namespace) + alias)
+        if found is None:
+            return "NOT_REGISTERED"
+        of, _, _, class_, _, serial = split_code(found[17])
+        if of != city:
+            raise ValueError("an alias of another city's item")
+        return self.item(found[17], city, class_, serial)
+
+    def item(self, asked: str | None, city: str, class_: str, serial: str) -> str:
+        """What a code, or only a place, is; P41: of leaf and item record the higher version, of equal ones the
+        record.
+        """
+        place = city + class_
+        own = decode(self.rest[-1][1]) if self.rest and self.rest[-1][0] == 8 and self.rest[-1][1] else None
+        leaf = decode(self.table[1]) if self.table is not None and self.table[1] is not None else None
+        item = leaf if leaf is not None and (own is None or leaf[1] > own[1]) else own
+        if item is None and self.next_kind() == 5:
+            if (space := self.take(5, place)) is not None:
+                if space[6] != 1:
+                    raise ValueError("a class without children in the map")
+                self.absent(6, place + serial[:3])
+            return "NOT_REGISTERED"
+        if item is not None:
+            at = split_code(item[17])
+            if (at[0], at[3], at[5]) != (city, class_, serial) or item[0] != 8:
+                raise ValueError("an item of another place")
+            if at[1]:
+                self.present(3, city + prefixed(at[1]), [1, None])
+        kind, digits = (6, 3) if self.next_kind() == 6 else (7, 6)
+        range_ = self.present(kind, place + serial[:digits], [1, 2, 3])
+        if range_[6] == 1:
+            if item is not None or kind == 7:
+                raise ValueError("a million that is divided holds no item")
+            self.absent(7, place + serial[:6])
+            return "NOT_REGISTERED"
+        if range_[6] == 2 or range_[16][4]:
+            self.take(8, place + serial)
+        if range_[6] == 3:
+            root, depth, _, height = range_[16][:4]
+            if self.table is None:
+                if item is None or item[2] <= height:
+                    return "UNAVAILABLE"
+            elif table_root(depth, int(serial[digits:]), self.table) != root:
+                raise ValueError("another table")
+        elif self.table is not None:
+            raise ValueError("a table where none is")
+        if item is None:
+            return "NOT_REGISTERED"
+        return "REGISTERED" if asked in (None, item[17]) else "MISMATCH"
+
+    def absent(self, kind: int, key: str) -> None:
+        if self.take(kind, key) is not None:
+            raise ValueError("it is there")
 
 
 def verify_item(answer: bytes, genesis_hash: bytes, validators: Sequence[bytes]) -> str:
-    """REGISTERED, NOT_REGISTERED or MISMATCH for an item's code outside sealed ranges; ValueError when refused."""
-    version, code, records, ops, hashes, table, header_bytes, log_path, commit = decode(answer)
-    if version != 1 or table is not None:
+    """The verdict about an item, by its code, its 21 digits, an alias or an old number; ValueError when refused."""
+    version, subject, records, ops, hashes, table, header_bytes, log_path, commit = decode(answer)
+    if version != 1:
         raise ValueError("not an answer of this kind")
-    if code[-1] != check_character(code[:-1]):
-        raise ValueError("a mistyped code")
     header = decode(header_bytes)
     if header[1] != genesis_hash:
         raise ValueError("another network")
     leaf = digest(b"\0", header_bytes)
     value = root_of_last(leaf, [log_path[at : at + 32] for at in range(0, len(log_path), 32)])
     _check_commit(commit, genesis_hash, header[2], value, validators)
-    item = next((decode(record) for kind, record in records if kind == 8 and record is not None), None)
-    place_of = code if item is None else item[17]  # of a MISMATCH the way to the other code is shown
-    claims = {path_of(map_key(kind, place_of)): None if record is None else digest(record) for kind, record in records}
-    if proven_root(claims, ops, hashes) != header[8]:
+    chain = Chain(records, table)
+    verdict = chain.subject(subject)
+    if chain.rest:
+        raise ValueError("a record too many")
+    if proven_root(chain.claims, ops, hashes) != header[8]:
         raise ValueError("another state root")
-    found = {kind: None if record is None else decode(record) for kind, record in records}
-    if not all(record is None or record[0] == kind for kind, record in found.items()):
-        raise ValueError("a record of another kind")
-    if item is not None:
-        if map_key(8, item[17]) != map_key(8, code):
-            raise ValueError("another serial")
-        return "REGISTERED" if item[17] == code else "MISMATCH"
-    missing = [kind for kind, record in found.items() if record is None]
-    parent = {5: 2, 6: 5, 7: 6, 8: 7 if 7 in found else 6}[missing[0]] if len(missing) == 1 else 0
-    place = {5: 1, 6: 1, 7: 1, 8: 2}
-    above = found.get(parent)
-    if above is None or above[6] != place[missing[0]]:
-        raise ValueError("no ancestor says where the missing record would live")
-    return "NOT_REGISTERED"
+    return verdict
 
 
 def _check_commit(

@@ -6,7 +6,7 @@ The chain is a simulated one, its replies are those of a node's face; the plan i
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,9 @@ from cityid.client.plans import Memory
 from cityid.client.replies import CBOR, JSON, Ask, Lost, Pause, Reply
 from cityid.errors import CertificateInvalid, InputError, MalformedInput, PeerUnreachable
 from cityid.node import face as face_module
+from cityid.node.control.face import FilesFace
 from cityid.node.face import Face
+from cityid.node.histories import RecordSource
 from cityid.testing import Simulation
 from cityid.testing.governance import admit_city, enact, replace_keys
 
@@ -46,8 +48,9 @@ def face_of(network: Simulation, tmp_path: Path) -> Face:
     city = network.cities[1]
     return Face(
         city=city, genesis=network.genesis, ledger=network.ledger(city), driver=network.driver(city),
-        blocks=network._nodes[city].disk, post=lambda event: None, connected=lambda: frozenset(network.cities),
-        certificates=tmp_path, addresses={},
+        blocks=cast("RecordSource", network._nodes[city].disk),  # trust needs blocks alone
+        post=lambda event: None, connected=lambda: frozenset(network.cities),
+        files=cast("FilesFace", None), certificates=tmp_path, addresses={},
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import typer
 
 from cityid.cli import (
     adopting,
+    auditing,
     classes,
     demo,
     founding,
@@ -23,6 +24,7 @@ from cityid.cli import (
     profiles,
     ranges,
     simulation,
+    tracing,
     transactions,
     trusts,
     verdicts,
@@ -54,7 +56,7 @@ GROUPS: Final = (
         adopting,
         transactions,
     ),
-    *(governing, verdicts, demo, simulation),
+    *(governing, verdicts, tracing, auditing, demo, simulation),
 )
 for group in GROUPS:
     group.add_commands(app)

@@ -16,6 +16,7 @@ gateway's word, not a proof; what must be proven is resolved.
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from cityid.client.replies import (
     CBOR,
     CBOR_SEQUENCE,
     JSON,
+    OCTETS,
     Ask,
     Lost,
     Pause,
@@ -44,18 +46,26 @@ from cityid.errors import (
 )
 
 __all__ = [
+    "FIRST_PAUSE_S",
+    "ROUNDS",
     "Memory",
     "Plan",
     "Resolved",
+    "Troubles",
+    "ask",
     "blob",
+    "code_path",
     "configuration",
+    "first_usable",
     "look_up",
     "proposal",
     "ranges_of",
     "resolve",
     "status",
+    "storage_receipts",
     "submit",
     "update_trust",
+    "upload",
     "wait_for",
 ]
 
@@ -69,6 +79,9 @@ TRUST_CHANGES: Final = 256  # changes of the validator set in one reply of /v1/t
 TRUST_REPLIES: Final = 64  # replies in one walk: far more changes than a network makes in a year
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
+RECEIPTS_S: Final = 180.0  # for several cities to fetch and check a large table
+MAX_RECEIPTS: Final = 100
+SIGNATURE_DIGITS: Final = 128
 
 
 @dataclass(slots=True)
@@ -97,15 +110,17 @@ class Resolved:
 
 
 @dataclass(slots=True)
-class _Troubles:
+class Troubles:
     """Why each gateway was passed over; the last word goes to the person who asked."""
 
     seen: list[tuple[str, Exception]] = field(default_factory=list)
 
     def add(self, gateway: str, error: Exception) -> None:
+        """This gateway was of no use."""
         self.seen.append((gateway, error))
 
     def as_error(self, memory: Memory, question: str) -> Exception:
+        """All of it, as the error of the question."""
         if not self.seen:
             return PeerUnreachable(f"{question}: no gateway is known. Next: name one with its URL.")
         worst = next((error for _, error in self.seen if isinstance(error, VerificationError)), self.seen[-1][1])
@@ -130,12 +145,12 @@ def resolve(
         ProofInvalid: what gateways answered does not verify.
         Unavailable: no gateway answers.
     """
-    troubles = _Troubles()
+    troubles = Troubles()
     stale: Resolved | None = None
     for round_number in range(ROUNDS):
         for index in memory.tour():
             gateway = memory.gateways[index]
-            reply = yield from _ask(Ask(index, "GET", _code_path(code), accept=CBOR))
+            reply = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
             if isinstance(reply, Lost):
                 troubles.add(gateway, PeerUnreachable(reply.reason))
                 continue
@@ -154,7 +169,7 @@ def resolve(
                 except (Unavailable, VerificationError, MalformedInput) as error:
                     troubles.add(gateway, error)
                 else:
-                    again = yield from _ask(Ask(index, "GET", _code_path(code), accept=CBOR))
+                    again = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
                     if isinstance(again, Reply) and again.media_type == CBOR:
                         reply = again
                         verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
@@ -181,7 +196,7 @@ def look_up(memory: Memory, codes: Sequence[str]) -> Plan[list[dict[str, Any]]]:
     for start in range(0, len(codes), LOOK_UP_CODES):
         part = list(codes[start : start + LOOK_UP_CODES])
         body = json.dumps({"codes": part, "proof": False}).encode()
-        reply = yield from _first_usable(memory, "POST", "/v1/resolve", content=body, content_type=JSON)
+        reply = yield from first_usable(memory, "POST", "/v1/resolve", content=body, content_type=JSON)
         found = json_object(reply).get("results")
         if not isinstance(found, list) or len(found) != len(part):
             raise MalformedInput(f"/v1/resolve answers {len(part)} codes with something else than as many rows.")
@@ -192,8 +207,8 @@ def look_up(memory: Memory, codes: Sequence[str]) -> Plan[list[dict[str, Any]]]:
 def status(memory: Memory, gateway: int | None = None) -> Plan[dict[str, Any]]:
     """What one gateway says about itself; the first that answers when none is named."""
     if gateway is None:
-        return json_object((yield from _first_usable(memory, "GET", "/v1/status")))
-    reply = yield from _ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
+        return json_object((yield from first_usable(memory, "GET", "/v1/status")))
+    reply = yield from ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
     if isinstance(reply, Lost):
         raise PeerUnreachable(f"{memory.gateways[gateway]} does not answer: {reply.reason}")
     if reply.status >= 400:
@@ -218,7 +233,7 @@ def submit(memory: Memory, transactions: Mapping[bytes, bytes], *, patience_s: f
         open_ids = [id for id in ids if id not in settled]
         for part in _parts(open_ids, transactions):
             body = b"".join(transactions[id] for id in part)
-            reply = yield from _first_usable(
+            reply = yield from first_usable(
                 memory, "POST", "/v1/transactions?wait=committed", content=body, content_type=CBOR_SEQUENCE
             )
             settled.update((receipt.id, receipt) for receipt in receipts(reply) if receipt.final)
@@ -230,20 +245,60 @@ def submit(memory: Memory, transactions: Mapping[bytes, bytes], *, patience_s: f
         pause = min(pause * 2, LONGEST_PAUSE_S)
 
 
+def upload(memory: Memory, path: Path, digest: bytes) -> Plan[None]:
+    """Sends a file to one gateway, the first that takes it. `digest` is its SHA-256.
+
+    Raises:
+        InputError: the gateway refuses the file, for example because it is over the network's limit.
+        Unavailable: no gateway takes it now.
+    """
+    yield from first_usable(
+        memory, "PUT", f"/v1/blobs/{digest.hex()}", content_type=OCTETS, file=path, patience_s=RECEIPTS_S
+    )
+
+
+def storage_receipts(memory: Memory, digest: bytes, expected_version: int) -> Plan[list[dict[str, Any]]]:
+    """Storage receipts for an uploaded table: `{"city", "signature"}` each, as `seal_range` takes them (P46).
+
+    `expected_version` is the version of the range that the seal will name. The receipts are not verified here: the
+    network does, when it executes the seal.
+
+    Raises:
+        RuleViolation: the state forbids the table or has another version of the range; `.reason` is the stable code.
+        MalformedInput: the file is no table, or the gateway's reply no list of receipts.
+        Unavailable: too few cities keep it; the message names what each said.
+    """
+    body = json.dumps({"expected_version": expected_version}).encode()
+    reply = yield from first_usable(
+        memory, "POST", f"/v1/tables/{digest.hex()}/receipts", content=body, content_type=JSON, patience_s=RECEIPTS_S
+    )
+    rows = json_object(reply).get("receipts")
+    if not isinstance(rows, list) or len(rows) > MAX_RECEIPTS or not all(_is_receipt(row) for row in rows):
+        raise MalformedInput(f"/v1/tables/{digest.hex()}/receipts answers with something else than a list of receipts.")
+    return [{"city": row["city"], "signature": row["signature"]} for row in rows]
+
+
+def _is_receipt(row: Any) -> bool:
+    if not isinstance(row, dict):
+        return False
+    city, signature = row.get("city"), row.get("signature")
+    return isinstance(city, str) and isinstance(signature, str) and len(signature) == SIGNATURE_DIGITS
+
+
 def configuration(memory: Memory) -> Plan[dict[str, Any]]:
     """What a gateway says of the network: parameters, committee, cities, protocol, open proposals. Unproven."""
-    return json_object((yield from _first_usable(memory, "GET", "/v1/governance")))
+    return json_object((yield from first_usable(memory, "GET", "/v1/governance")))
 
 
 def proposal(memory: Memory, number: int) -> Plan[dict[str, Any]]:
     """What a gateway says of a proposal. Unproven."""
-    return json_object((yield from _first_usable(memory, "GET", f"/v1/governance/proposals/{number}")))
+    return json_object((yield from first_usable(memory, "GET", f"/v1/governance/proposals/{number}")))
 
 
 def ranges_of(memory: Memory, city: str, class_code: str, serial: int) -> Plan[list[dict[str, Any]]]:
     """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
     path = f"/v1/ranges/{quote(city, safe='')}/{quote(class_code, safe='')}/{serial}"
-    found = json_object((yield from _first_usable(memory, "GET", path))).get("ranges")
+    found = json_object((yield from first_usable(memory, "GET", path))).get("ranges")
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise MalformedInput(f"{path} answers with something else than a list of ranges.")
     return found
@@ -256,9 +311,9 @@ def blob(memory: Memory, digest: bytes) -> Plan[bytes]:
         Unavailable: no gateway has it.
         ProofInvalid: what gateways send for it has another digest.
     """
-    troubles = _Troubles()
+    troubles = Troubles()
     for index in memory.tour():
-        reply = yield from _ask(Ask(index, "GET", f"/v1/blobs/{digest.hex()}", accept="*/*"))
+        reply = yield from ask(Ask(index, "GET", f"/v1/blobs/{digest.hex()}", accept="*/*"))
         if isinstance(reply, Lost):
             troubles.add(memory.gateways[index], PeerUnreachable(reply.reason))
         elif reply.status >= 400:
@@ -276,7 +331,7 @@ def wait_for(memory: Memory, height: int, *, gateway: int, patience_s: float = 3
     """Asks one gateway for its status until it has reached `height`."""
     waited, last = 0.0, "nothing yet"
     while waited < patience_s:
-        reply = yield from _ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
+        reply = yield from ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
         if isinstance(reply, Reply) and reply.status < 400:
             found = json_object(reply)
             if int(found.get("height", 0)) >= height:
@@ -301,7 +356,7 @@ def update_trust(memory: Memory) -> Plan[Trust]:
             gateway shows ones that are.
         Unavailable: no gateway answers.
     """
-    troubles = _Troubles()
+    troubles = Troubles()
     for index in memory.tour():
         try:
             yield from _walk(memory, index)
@@ -323,7 +378,7 @@ def _walk(memory: Memory, index: int) -> Plan[None]:
     gateway = memory.gateways[index]
     for _ in range(TRUST_REPLIES):
         start = memory.trust.height
-        reply = yield from _ask(Ask(index, "GET", f"/v1/trust?from={start}", accept=JSON))
+        reply = yield from ask(Ask(index, "GET", f"/v1/trust?from={start}", accept=JSON))
         if isinstance(reply, Lost):
             raise PeerUnreachable(f"{gateway} does not answer: {reply.reason}")
         if reply.status >= 400:
@@ -381,22 +436,34 @@ def _verdict(
     return verify(body, memory.trust, code=code, now=now, max_age=max_age, min_height=floor)
 
 
-def _ask(ask: Ask) -> Generator[Ask | Pause, Reply | Lost | None, Reply | Lost]:
-    reply = yield ask
+def ask(question: Ask) -> Generator[Ask | Pause, Reply | Lost | None, Reply | Lost]:
+    """One request and what came of it."""
+    reply = yield question
     assert reply is not None, "whoever obeys a plan answers every Ask"
     return reply
 
 
-def _first_usable(
-    memory: Memory, method: str, path: str, *, content: bytes = b"", content_type: str = ""
+def first_usable(
+    memory: Memory,
+    method: str,
+    path: str,
+    *,
+    content: bytes = b"",
+    content_type: str = "",
+    accept: str = JSON,
+    file: Path | None = None,
+    patience_s: float | None = None,
 ) -> Plan[Reply]:
     """The first reply that is neither lost nor a refusal for the moment; other refusals are raised at once."""
-    troubles = _Troubles()
+    troubles = Troubles()
     for round_number in range(ROUNDS):
         asked_to_wait = 0.0
         for index in memory.tour():
-            ask = Ask(index, method, path, accept=JSON, content=content, content_type=content_type)
-            reply = yield from _ask(ask)
+            question = Ask(
+                index, method, path, accept=accept, content=content, content_type=content_type,
+                file=file, patience_s=patience_s,
+            )  # fmt: skip
+            reply = yield from ask(question)
             if isinstance(reply, Lost):
                 troubles.add(memory.gateways[index], PeerUnreachable(reply.reason))
                 continue
@@ -426,7 +493,10 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
     return parts
 
 
-def _code_path(code: str) -> str:
-    # A 21-digit alias is no path of its own; everything under MA is.
-    quoted = quote(code, safe="/.")
-    return f"/{quoted}" if code[:3].upper() == "MA." else f"/v1/codes/{quoted}"
+def code_path(code: str) -> str:
+    """Where a gateway answers about a code or an alias."""
+    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is
+    # escaped whole.
+    if code[:3].upper() == "MA.":
+        return f"/{quote(code, safe='/.')}"
+    return f"/v1/codes/{quote(code, safe='')}"

@@ -488,7 +488,7 @@ class Driver:
         )  # fmt: skip
         done = Committed(
             height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected,
-            commit.configuration,
+            tuple(commit.tables), commit.configuration,
         )  # fmt: skip
         self._out.write(lambda: self._height_is_durable(height, done), height=record)
 

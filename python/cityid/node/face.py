@@ -20,9 +20,11 @@ import trio
 from cityid._native import NEWEST_PROTOCOL, Genesis, Ledger, Trust, header_json
 from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError, Unavailable
 from cityid.node.config import Address
+from cityid.node.control.face import FilesFace
 from cityid.node.driver import Driver
+from cityid.node.histories import Histories, RecordSource
 from cityid.node.messages import DIGEST_BYTES
-from cityid.node.ports import Acknowledged, AdmitRow, Admitted, BlockSource, Committed, Halt, Refused, Submitted
+from cityid.node.ports import Acknowledged, AdmitRow, Admitted, Committed, Halt, Refused, Submitted
 from cityid.node.roles import upcoming_protocols
 from cityid.node.roster import certificate_of, peer_address
 
@@ -56,13 +58,16 @@ class Face:
         genesis: Genesis,
         ledger: Ledger,
         driver: Driver,
-        blocks: BlockSource,
+        blocks: RecordSource,
         post: Callable[[Submitted], None],
         connected: Callable[[], frozenset[str]],
+        files: FilesFace,
         certificates: Path,
         addresses: Mapping[str, Address],
     ) -> None:
         self.ledger = ledger
+        self.histories = Histories(ledger, genesis, blocks)
+        self.files = files
         self._city = city
         self._genesis = genesis
         self._driver = driver

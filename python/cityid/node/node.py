@@ -17,10 +17,13 @@ import trio
 
 from cityid._native import Genesis, Ledger
 from cityid.genesis import load as load_genesis
+from cityid.node.blobs import Blobs
 from cityid.node.config import Config
 from cityid.node.connections import Connections, check_founder
 from cityid.node.control.server import serve
 from cityid.node.driver import Driver
+from cityid.node.exchange import Exchange, Network
+from cityid.node.exchange.native import NativeFolder
 from cityid.node.face import Face
 from cityid.node.host import Host, Outcome
 from cityid.node.key_folder import KeyFolder
@@ -32,6 +35,9 @@ from cityid.node.telemetry import Log, Metrics, open_log
 from cityid.node.wal import VoteLog
 
 __all__ = ["prepare", "run"]
+
+TABLES = "tables"
+BLOBS = "blobs"
 
 
 def prepare(config: Config) -> None:
@@ -76,12 +82,18 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 )
             )
 
-            def tell(outcome: Outcome) -> None:
-                face.tell(outcome)
-                if isinstance(outcome, Committed) and outcome.configuration:
-                    connections.changed()
+            exchange = _exchange(config, ledger, driver, folder, peers, log)
 
-            host = Host(driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=tell)
+            def tell(outcome: Outcome) -> None:
+                if isinstance(outcome, Committed):
+                    exchange.on_committed(outcome.tables)
+                    if outcome.configuration:
+                        connections.changed()
+                face.tell(outcome)
+
+            host = Host(
+                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=tell, divert=exchange.deliver
+            )
             face = Face(
                 city=config.city,
                 genesis=genesis,
@@ -90,6 +102,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 blocks=store,
                 post=host.post,
                 connected=lambda: peers.connected,
+                files=exchange,
                 certificates=config.certificates,
                 addresses=config.peers,
             )
@@ -97,8 +110,9 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
             metrics.watch("ledger", face.figures)
             metrics.watch("peers", peers.stats)
             metrics.watch("host", host.figures)
+            metrics.watch("exchange", exchange.figures)
             follow = partial(connections.run, peers, driver)
-            await _run_parts(config, log, host, peers, follow, face, metrics, recovered, task_status)
+            await _run_parts(config, log, host, peers, exchange, follow, face, metrics, recovered, task_status)
 
 
 async def _run_parts(
@@ -106,6 +120,7 @@ async def _run_parts(
     log: Log,
     host: Host,
     peers: Peers,
+    exchange: Exchange,
     follow: Callable[..., Awaitable[None]],
     face: Face,
     metrics: Metrics,
@@ -117,6 +132,7 @@ async def _run_parts(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, stop, log)
+            await nursery.start(exchange.run)
             await nursery.start(host.run, receive)
             await nursery.start(peers.run, send)
             await nursery.start(follow)
@@ -145,6 +161,37 @@ async def _watch_signals(
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
+
+
+def _exchange(
+    config: Config, ledger: Ledger, driver: Driver, key_folder: KeyFolder, peers: Peers, log: Log
+) -> Exchange:
+    """The part that exchanges files; from here on the ledger answers from its tables."""
+    folder = NativeFolder(config.data / TABLES)
+    ledger.use_tables(folder.tables)
+
+    def members() -> dict[str, bytes]:
+        return {one["city"]: one["checkpoint"] for one in ledger.cities() if one["status"] == "active"}
+
+    network = Network(
+        city=config.city,
+        signer=partial(key_folder.find, "checkpoint"),
+        members=members,
+        parameters=ledger.parameters,
+        synced=lambda: driver.halted is None and driver.is_informed and driver.is_synced,
+    )
+    return Exchange(
+        folder=folder,
+        tables_directory=config.data / TABLES,
+        blobs=Blobs(config.data / BLOBS, bound_bytes=config.limits.blob_bytes),
+        ledger=ledger,
+        link=peers,
+        network=network,
+        keep=config.tables_keep,
+        limits=config.limits,
+        timeouts=config.timeouts,
+        log=log,
+    )
 
 
 @contextmanager

@@ -226,6 +226,7 @@ class Committed:
     transactions: int
     committed: int
     rejected: int
+    tables: tuple[bytes, ...] = ()  # digests of those that it sealed
     configuration: bool = False  # cities, keys, the committee or parameters are others from now on
 
 

@@ -11,6 +11,10 @@ clock, and `faults` those of the network and the disks. A city may be crashed be
 disk had not synced, and comes back through the same recovery as a real one. `checks` watches every message and commit;
 what must never happen raises `Violation`.
 
+There are no files here: the exchange of tables and storage receipts (`node/exchange`) is left out, it decides nothing
+that the network agrees on. A city of a simulation has no table of a sealed range; answers about its items are
+UNAVAILABLE unless the caller gives the ledger tables (`Ledger.use_tables`).
+
 Times are microseconds of virtual time since the start; methods that people call take milliseconds.
 """
 

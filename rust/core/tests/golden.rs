@@ -171,6 +171,8 @@ fn blocks(files: &mut Files) {
     let header = world.headers.last().unwrap();
     files.insert("header.hex".to_owned(), header.clone());
     files.insert("header-genesis.hex".to_owned(), world.headers[0].clone());
+    let next_protocol = Header { version: 2, ..Header::decode(header).unwrap() };
+    files.insert("header-version-2.hex".to_owned(), next_protocol.encode());
     files.insert("digest-header.hex".to_owned(), header_hash(header).to_vec());
     let block = world.block();
     files.insert("certified-header.hex".to_owned(), block.encode());
@@ -441,6 +443,7 @@ fn operations(genesis: &Hash) -> Vec<(&'static str, Operation)> {
     ];
     let mut operations: Vec<(&str, Operation)> =
         actions.into_iter().map(|(name, action)| (name, Operation { action, reason: None, basis: None })).collect();
+    operations.extend(governance(genesis));
     let allocate = operations[1].1.clone();
     let changes = changes(city_proof(250, Purpose::Consensus), services);
     operations.extend(
@@ -476,6 +479,40 @@ fn changes(key: KeyProof, services: Vec<(String, String)>) -> Vec<(&'static str,
         ("20-schedule-protocol", Change::ScheduleProtocol { version: 2, height: 5_000 }),
         ("20-merge-city", Change::MergeCity { city: newcomer, into: city() }),
     ]
+}
+
+/// Proposing each change, voting and withdrawing.
+fn governance(genesis: &Hash) -> Vec<(&'static str, Operation)> {
+    let new = City::parse("310000").unwrap();
+    let keys: Vec<KeyProof> = [Purpose::Transaction, Purpose::Consensus, Purpose::Checkpoint, Purpose::Tls]
+        .into_iter()
+        .map(|purpose| {
+            let (number, key) = (300, public(300, purpose as u8));
+            let message = possession_message(genesis, &cityid_core::code::Code::City { city: new }, purpose, &key);
+            let possession = secret(number, purpose as u8).sign(&message).to_bytes();
+            KeyProof { purpose, key, from: 0, until: None, possession }
+        })
+        .collect();
+    let certificate = vec![0x30, 0x01, 0x02];
+    let services = vec![("peer".to_owned(), "tls://node.example.org:7001".to_owned())];
+    let cities = ["110000", "130100", "310000", "330100"].map(|text| City::parse(text).unwrap()).to_vec();
+    let propose = |change| Action::Propose { city: city(), change };
+    let admit = Change::AdmitCity { city: new, name: "上海".to_owned(), keys: keys.clone(), certificate: certificate.clone(), services };
+    [
+        ("20-propose-admit-city", propose(admit)),
+        ("20-propose-remove-city", propose(Change::RemoveCity { city: new })),
+        ("20-propose-set-city-status", propose(Change::SetCityStatus { city: new, status: Status::Suspended })),
+        ("20-propose-replace-keys", propose(Change::ReplaceKeys { city: new, keys: keys[1..].to_vec(), certificate: Some(certificate) })),
+        ("20-propose-replace-one-key", propose(Change::ReplaceKeys { city: new, keys: keys[..1].to_vec(), certificate: None })),
+        ("20-propose-set-committee", propose(Change::SetCommittee { cities })),
+        ("20-propose-set-parameters", propose(Change::SetParameters { values: vec![(0, 5_000), (17, 1_000_000)] })),
+        ("20-propose-schedule-protocol", propose(Change::ScheduleProtocol { version: 2, height: 100_000 })),
+        ("20-propose-merge-city", propose(Change::MergeCity { city: new, into: city() })),
+        ("21-vote", Action::Vote { city: city(), proposal: 1 }),
+        ("22-withdraw-proposal", Action::WithdrawProposal { city: city(), proposal: 1 }),
+    ]
+    .map(|(name, action)| (name, Operation { action, reason: None, basis: None }))
+    .to_vec()
 }
 
 fn transactions(files: &mut Files) {

@@ -266,8 +266,12 @@ fn ranges_are_handed_out_in_block_order_without_overlap() {
     }
     requests.push(world.signed(json!([allocate("A7K2", 1_000_000)]), &[&a]).1);
     requests.push(world.signed(json!([allocate("B7K2", 1000)]), &[&b]).1);
+    // In one batch: a pool would serve the two senders in turns.
+    let digest = world.ledger.ingest(&[&assemble_batch(requests.len(), &requests.concat())])[0].0;
+    let candidate = world.execute(&[digest]).unwrap();
+    world.commit(candidate);
     let bases: Vec<u64> = world
-        .block(&requests)
+        .last_outcomes()
         .into_iter()
         .map(|outcome| match outcome {
             Outcome::Committed(outputs) => base(outputs[0]),

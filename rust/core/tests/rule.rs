@@ -10,12 +10,13 @@ use cityid_core::genesis::Parameters;
 use cityid_core::hash::{sha256, Hash};
 use cityid_core::index::StateMap;
 use cityid_core::ledger::execute::{execute, Executed};
-use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, Operation, Range, Target};
+use cityid_core::ledger::operation::{Action, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target};
 use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
 use cityid_core::map_key::{path_of, Kind, MapKey};
 use cityid_core::record::{record_hash, Allocation, Children, Purpose, Record, Status, Table};
+use cityid_core::table::storage_receipt_message;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,11 +51,11 @@ fn class(choice: u8) -> Class {
 }
 
 fn category(choice: u8) -> Category {
-    Category {
-        use_: Use::parse("60").unwrap(),
-        class: class(choice),
-        model: Model::parse(["0", "0", "0", "X1"][usize::from(choice / 4) % 4]).unwrap(),
-    }
+    category_of(class(choice), usize::from(choice) / 4 % 4 / 3)
+}
+
+fn category_of(class: Class, model: usize) -> Category {
+    Category { use_: Use::parse("60").unwrap(), class, model: Model::parse(["0", "X1"][model]).unwrap() }
 }
 
 fn key_proof(choice: u8) -> KeyProof {
@@ -62,6 +63,37 @@ fn key_proof(choice: u8) -> KeyProof {
     // Of sixteen, one begins later and one ends.
     let (from, until) = [(HEIGHT + 3, None), (0, Some(HEIGHT + 5))].get(usize::from(choice) / 8 % 16).copied().unwrap_or((0, None));
     KeyProof { purpose, key: support::public(300 + usize::from(choice) % 8, 1), from, until, possession: [0; 64] }
+}
+
+/// One of the first three thousands.
+fn thousand(who: u8, what: u8, number: u16) -> Range {
+    Range { city: some_city(who), class: class(what), base: support::serial(u32::from(number) % 3 * 1_000), size: 1_000 }
+}
+
+/// Two tables of a range: items of every holder and category of its city and class, the second table with one more.
+fn sealed_file(range: &Range, which: u8) -> support::File {
+    let leaf = |index: u32| {
+        let org = ORGS.get(index as usize % 3).map(|org| Org::parse(org).unwrap());
+        let code = Code::Item {
+            city: range.city,
+            org,
+            category: category_of(range.class, index as usize / 3),
+            serial: support::serial(range.base.get() + index),
+        };
+        (index, support::item_record(&code.text(), u64::from(1 + index % 2 * 2)))
+    };
+    support::File::new(10, (0..4 + u32::from(which % 2)).map(leaf))
+}
+
+fn table(file: &support::File) -> NewTable {
+    NewTable { root: file.table.root(), digest: [3; 32], count: file.table.count() }
+}
+
+/// By city `number` of the genesis, in whose place among the keys `NUMBERS` stands.
+fn receipt(range: &Range, version: u64, table: &NewTable, number: usize) -> StorageReceipt {
+    let message = storage_receipt_message(&[0; 32], range, version, table);
+    let city = support::genesis_of(4).cities[number].city;
+    StorageReceipt { city, signature: support::secret(number, 3).sign(&message).to_bytes() }
 }
 
 /// Six numbers say what an operation does, and who signs its transaction.
@@ -72,7 +104,7 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
     let expected_version = 1 + u64::from(what) % 3;
     let serial = support::serial(u32::from(number) % 2_500);
     let subject = || if number % 3 == 0 { some_item(who, which, number) } else { holder(who).code() };
-    match kind % 17 {
+    match kind % 24 {
         0 => Action::AdmitOrganisation {
             city: some_city(who),
             org: Org::parse(ORGS[usize::from(what) % 2]).unwrap(),
@@ -138,7 +170,38 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
         13 => Action::StartRecovery { subject: subject(), expected_version, keys: vec![key_proof(which)] },
         14 => Action::EndRecovery { subject: subject(), expected_version, cancel: which % 2 == 0 },
         15 => Action::OfferTransfer { target: asset(who, which, number), expected_version, to: (what % 4 > 0).then_some(holder(which)) },
-        _ => Action::AcceptTransfer { target: asset(who, which, number), expected_version },
+        16 => Action::AcceptTransfer { target: asset(who, which, number), expected_version },
+        17 => {
+            let base = serial.get() / 1_000 * 1_000 + if what % 8 == 0 { 1_000_000 } else { 0 };
+            let (base, size) = if which % 8 == 0 { (base / 1_000_000 * 1_000_000, 1_000_000) } else { (base, 1_000) };
+            let holder = holder(who);
+            Action::ReserveRange { holder, range: Range { city: holder.city, class: class(what), base: support::serial(base), size } }
+        }
+        18 => {
+            let range = thousand(who, what, number);
+            let table = table(&sealed_file(&range, which));
+            // Now and then by the city that is suspended.
+            let keepers = if which % 16 == 0 { [0, 3] } else { [0, 1] };
+            let expected_version = 1 + u64::from(what / 4) % 5;
+            let receipts = keepers.map(|number| receipt(&range, expected_version, &table, number)).to_vec();
+            Action::SealRange { range, expected_version, table, receipts }
+        }
+        19..=21 => {
+            let range = thousand(who, what, number);
+            let index = u32::from(number) / 4 % 8;
+            let holder = holder(who);
+            let commitments = if what % 3 == 0 { vec![("a".to_owned(), [which; 32])] } else { Vec::new() };
+            let item = NewItem { serial: support::serial(range.base.get() + index), status, commitments, services: Vec::new() };
+            let proof = sealed_file(&range, which / 4).prove(index);
+            Action::OverrideItem { holder, category: category(what), item, expected_version: u64::from(number) / 32 % 4, proof }
+        }
+        22 => {
+            let Holder { city, org } = holder(who);
+            let namespace = org.map_or(city.to_string(), |org| format!("{city}.{org}"));
+            let code = Code::Item { city: if which % 16 == 0 { some_city(what) } else { city }, org, category: category(what), serial };
+            Action::RegisterAliases { namespace, aliases: vec![(format!("{}", number % 64), code)] }
+        }
+        _ => Action::MapDistrict { city: some_city(who), district: City::parse(&format!("{}", 130_100 + u32::from(number) % 40)).unwrap() },
     }
 }
 
@@ -228,6 +291,24 @@ impl State {
             && holder.org.is_none_or(|org| status(&MapKey::Organisation(holder.city, org)))
     }
 
+    /// What was offered and not accepted.
+    fn offered(&self) -> impl Iterator<Item = Target> + '_ {
+        self.records.iter().filter_map(|(key, bytes)| {
+            let record = Record::decode(bytes).unwrap();
+            record.offered_to.as_ref()?;
+            Some(match record.code {
+                Some(code) => Target::Code(Code::parse(&code, None).unwrap()),
+                None => {
+                    let text = |part: std::ops::Range<usize>| std::str::from_utf8(&key[part]).unwrap();
+                    let size = if record.kind == Kind::Million { 1_000_000 } else { 1_000 };
+                    let base = support::serial(text(13..key.len()).parse::<u32>().unwrap() * size);
+                    let (city, class) = (City::parse(text(1..7)).unwrap(), Class::parse(text(7..13)).unwrap());
+                    Target::Range(Range { city, class, base, size: u64::from(size) })
+                }
+            })
+        })
+    }
+
     /// Gives an action the version of what it is about.
     fn aim(&self, action: &mut Action) {
         let key_of = |code: &Code| match code {
@@ -237,6 +318,12 @@ impl State {
             Code::Item { city, category, serial, .. } => MapKey::Item(*city, category.class, *serial),
             Code::Foreign(_) => unreachable!("native codes are drawn"),
         };
+        if let Action::AcceptTransfer { target, expected_version } = action {
+            let offered: Vec<Target> = self.offered().collect();
+            if let Some(found) = offered.get(*expected_version as usize % offered.len().max(1)) {
+                *target = found.clone();
+            }
+        }
         let (key, expected) = match action {
             Action::SetStatus { target, expected_version, .. }
             | Action::OfferTransfer { target, expected_version, .. }
@@ -249,6 +336,26 @@ impl State {
             | Action::UpdateProfile { subject, expected_version, .. }
             | Action::StartRecovery { subject, expected_version, .. }
             | Action::EndRecovery { subject, expected_version, .. } => (key_of(subject), expected_version),
+            Action::SealRange { range, expected_version, table, receipts } => {
+                *expected_version = self.get(&range.key()).map_or(1, |record| record.version);
+                for signed in receipts {
+                    let number = support::genesis_of(4).cities.iter().position(|city| city.city == signed.city).unwrap();
+                    *signed = receipt(range, *expected_version, table, number);
+                }
+                return;
+            }
+            Action::OverrideItem { holder, category, item, expected_version, proof } => {
+                let base = support::serial(item.serial.get() / 1_000 * 1_000);
+                let range = Range { city: holder.city, class: category.class, base, size: 1_000 };
+                let root = self.get(&range.key()).and_then(|record| record.table).map(|table| table.root);
+                if let Some(file) = [0, 1].map(|which| sealed_file(&range, which)).iter().find(|file| Some(file.table.root()) == root) {
+                    *proof = file.prove(item.serial.get() % 1_000);
+                }
+                let single = self.get(&MapKey::Item(holder.city, category.class, item.serial));
+                let leaf = proof.leaf.as_ref().map(|leaf| Record::decode(&leaf.record).unwrap());
+                *expected_version = leaf.into_iter().chain(single).map(|record| record.version).max().unwrap_or(0);
+                return;
+            }
             Action::SetTerms { city, org, expected_version, .. } => (MapKey::Organisation(*city, *org), expected_version),
             Action::UpdateItems { city, class, items } => (MapKey::Item(*city, *class, items[0].serial), &mut items[0].expected_version),
             _ => return,
@@ -341,6 +448,42 @@ impl State {
                 let receiver = record.offered_to.map(|receiver| Holder::parse(&receiver).unwrap());
                 receiver.is_some_and(|receiver| self.holder(&receiver, signers)) && self.is_active(&holder)
             }),
+            Action::ReserveRange { range: Range { city, .. }, .. } | Action::MapDistrict { city, .. } => {
+                self.holder(&Holder { city: *city, org: None }, signers)
+            }
+            Action::SealRange { range, .. } => self.range_holder(range).is_some_and(|holder| self.holder(&holder, signers)),
+            Action::OverrideItem { holder, category, item, proof, .. } => {
+                let Holder { city, .. } = *holder;
+                let base = support::serial(item.serial.get() / 1_000 * 1_000);
+                let Some(range_holder) = self.range_holder(&Range { city, class: category.class, base, size: 1_000 }) else { return false };
+                let leaf = proof.leaf.as_ref().map(|leaf| Record::decode(&leaf.record).unwrap());
+                let single = self.get(&MapKey::Item(city, category.class, item.serial));
+                let Some(present) = leaf.into_iter().chain(single).max_by_key(|record| record.version) else {
+                    return *holder == range_holder && self.holder(&range_holder, signers);
+                };
+                let item_holder = present.holder.as_deref().map_or(range_holder, |holder| Holder::parse(holder).unwrap());
+                let by_holder = self.holder(&item_holder, signers);
+                // The holder; the city for the status alone, and only the city for one that it set.
+                let moves = present.status != item.status;
+                if moves
+                    && (present.commitments == item.commitments || item_holder == Holder { city, org: None })
+                    && self.registrar(city, signers)
+                {
+                    return present.commitments == item.commitments || by_holder;
+                }
+                by_holder && !(moves && present.status_by_city)
+            }
+            Action::RegisterAliases { namespace, aliases } => {
+                let owner = Holder::parse(&format!("MA.156.{namespace}")).unwrap();
+                let range_holder = |code: &Code| {
+                    let Code::Item { city, category, serial, .. } = code else { return None };
+                    let within = |size: u32| support::serial(serial.get() / size * size);
+                    let range = |size: u32| Range { city: *city, class: category.class, base: within(size), size: u64::from(size) };
+                    self.range_holder(&range(1_000)).or_else(|| self.range_holder(&range(1_000_000)))
+                };
+                let ranges = aliases.iter().all(|(_, code)| range_holder(code).is_some_and(|holder| self.holder(&holder, signers)));
+                ranges && self.holder(&owner, signers)
+            }
             other => unreachable!("{other:?} is not drawn"),
         }
     }
@@ -354,6 +497,10 @@ impl State {
             (_, Some((_, _, holder))) => self.holder(&holder, signers),
             _ => false,
         }
+    }
+
+    fn range_holder(&self, range: &Range) -> Option<Holder> {
+        self.get(&range.key()).and_then(|record| record.holder).map(|holder| Holder::parse(&holder).unwrap())
     }
 
     fn owner(&self, target: &Target) -> Option<(Record, Holder)> {
@@ -402,6 +549,22 @@ fn serials(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(Vec<u8>, u64, u64)> {
     ranges
 }
 
+/// Below the mark nothing is free; at the mark nothing is held.
+fn check_allocation(state: &State, key: &[u8], allocation: &Allocation) {
+    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&key[range]).unwrap();
+    let (city, class) = (City::parse(text(1..7)).unwrap(), Class::parse(text(7..13)).unwrap());
+    let serial = |thousands: u64| support::serial(thousands as u32 * 1_000);
+    let million = |number: u64| state.get(&MapKey::Million(city, class, serial(number * 1_000)));
+    assert!((0..allocation.next_million).all(|number| million(number).is_some()));
+    assert!(million(allocation.next_million).is_none_or(|record| record.holder.is_none()));
+    if let Some(open) = allocation.open_million {
+        assert!(open < allocation.next_million && million(open).unwrap().children == Children::Map);
+        assert!(
+            (0..allocation.next_thousand).all(|number| state.get(&MapKey::Thousand(city, class, serial(open * 1_000 + number))).is_some())
+        );
+    }
+}
+
 /// What holds of any state that the rule can reach.
 fn check_state(state: &State) {
     for pair in serials(&state.records).windows(2) {
@@ -431,6 +594,9 @@ fn check_state(state: &State) {
             let holder = format!("MA.156.{}.{}", text(&key[1..7]), text(&key[8..key.len() - 6]));
             holdings.insert((holder, text(&key[key.len() - 6..])), serials);
         }
+        if let Some(allocation) = record.allocation {
+            check_allocation(state, key, &allocation);
+        }
         let next = record.recovery.iter().flat_map(|recovery| &recovery.keys);
         for entry in record.keys.iter().chain(next) {
             *owners.entry(entry.key).or_default() += 1;
@@ -452,16 +618,31 @@ fn check_state(state: &State) {
 }
 
 /// Each version follows the one before it.
-fn check_versions(state: &State, changes: &[Change]) {
+fn check_versions(state: &State, transaction: &Transaction, changes: &[Change]) {
     let mut last = state.records.clone();
+    let mut leaves: BTreeMap<Hash, Vec<u8>> = BTreeMap::new();
+    for operation in &transaction.body.operations {
+        if let Action::OverrideItem { proof, .. } = &operation.action {
+            leaves.extend(proof.leaf.iter().map(|leaf| (record_hash(&leaf.record), leaf.record.clone())));
+        }
+    }
     for change in changes {
         let record = Record::decode(&change.record).unwrap();
+        let leaf = leaves.get(&record.previous.unwrap_or_default());
         match last.insert(change.key.to_vec(), change.record.to_vec()) {
+            // An item of a sealed range goes on from its leaf, when that is the later version.
+            before if leaf.is_some() => {
+                let (leaf, before) = (Record::decode(leaf.unwrap()).unwrap(), before.map(|before| Record::decode(&before).unwrap()));
+                assert_eq!((record.kind, record.version, record.code), (Kind::Item, leaf.version + 1, leaf.code));
+                assert!(before.is_none_or(|before| before.version < leaf.version));
+            }
             Some(before) => {
                 let previous = Record::decode(&before).unwrap();
                 assert_eq!((record.version, record.previous), (previous.version + 1, Some(record_hash(&before))));
                 assert!(previous.status == record.status || previous.status.may_become(record.status));
-                assert_ne!(previous.status, Status::Retired, "what is retired never changes again");
+                // A sealed range is touched by what happens to its items.
+                let is_range = matches!(record.kind, Kind::Million | Kind::Thousand);
+                assert!(is_range || previous.status != Status::Retired, "what is retired never changes again");
                 assert_eq!(previous.code, record.code, "a code never changes");
                 if record.kind != Kind::Organisation {
                     assert_eq!((previous.quota, previous.name), (record.quota, record.name), "what only terms change");
@@ -528,7 +709,7 @@ fn check(draws: &[(Draw, Option<Draw>)], seen: &mut Seen) {
         let transaction = transaction(&state, index, *one, *two);
         let root = state.maps[0].current().root();
         let alone = state.run(0, std::slice::from_ref(&transaction));
-        check_versions(&state, &alone.changes);
+        check_versions(&state, &transaction, &alone.changes);
         let (operations, signers) = (&transaction.body.operations, &transaction.body.signers);
         match Receipt::decode(&alone.receipts[0]).unwrap().outcome {
             Outcome::Committed(_) => {
@@ -580,9 +761,9 @@ proptest! {
 fn the_random_operations_do_something() {
     let mut seed = [0; 32];
     let mut seen = Seen::default();
-    for _ in 0..40 {
+    for _ in 0..10 {
         let mut draws = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..600 {
             seed = sha256(&seed);
             draws.push((
                 (seed[0], seed[1], seed[2], seed[3], u16::from_be_bytes([seed[4], seed[5]]), u16::from_be_bytes([seed[6], seed[7]])),
@@ -606,6 +787,11 @@ fn the_random_operations_do_something() {
         "EndRecovery",
         "OfferTransfer",
         "AcceptTransfer",
+        "ReserveRange",
+        "SealRange",
+        "OverrideItem",
+        "RegisterAliases",
+        "MapDistrict",
     ];
     for kind in kinds {
         let refused: usize = seen.refused.iter().filter(|((name, _), _)| name == kind).map(|(_, count)| count).sum();

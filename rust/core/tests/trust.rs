@@ -100,12 +100,12 @@ fn trust_moves_forward_under_its_own_validators() {
 }
 
 #[test]
-fn a_header_that_changes_the_set_is_refused_although_it_is_certified() {
+fn a_header_of_another_set_is_refused_although_it_is_certified_and_one_that_names_another_brings_it() {
     let mut world = World::with_records(4);
     let trust = world.trust();
-    let other = World::new(5).validators();
+    let (own, other) = (trust.validators.hash(), World::new(5).validators());
     for change in [0, 1] {
-        let mut header = Header::decode(world.headers.last().unwrap()).unwrap();
+        let mut header = Header { validators: own, next_validators: own, ..Header::decode(world.headers.last().unwrap()).unwrap() };
         if change == 0 {
             header.next_validators = other.hash();
         } else {
@@ -115,6 +115,9 @@ fn a_header_that_changes_the_set_is_refused_although_it_is_certified() {
         world.headers[length - 1] = header.encode();
         let error = trust.advance(&world.block(), None).unwrap_err();
         assert!(matches!(&error, Error::Certificate(why) if why.contains("another validator set")), "{error}");
+        let with_set = trust.advance(&world.block(), Some(&other));
+        assert_eq!(with_set.ok().map(|trust| trust.validators == other), (change == 0).then_some(true));
+        assert!(matches!(trust.advance(&world.block(), Some(&World::new(6).validators())), Err(Error::Certificate(_))));
     }
 }
 

@@ -14,7 +14,6 @@ crash left in the disclosures without a batch is cut off.
 import base64
 import binascii
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +21,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from cityid.client.importing.rows import Row
+from cityid.client.private_lines import ENCODE, append_lines, open_private, read_lines
 from cityid.errors import InputError, StorageError
 
 __all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]
 
 VERSION: Final = 1
-# Made once: an encoder a line costs more than the line.
-ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +119,8 @@ class Journal:
         """
         journal = cls(source.with_name(source.name + ".import.jsonl"), dict(target))
         try:
-            journal._journal = _open_private(journal.path)
-            journal._disclosed = _open_private(source.with_name(source.name + ".disclosures.jsonl"))
+            journal._journal = open_private(journal.path)
+            journal._disclosed = open_private(source.with_name(source.name + ".disclosures.jsonl"))
             journal._load()
         except BaseException:
             journal.close()
@@ -207,12 +205,8 @@ class Journal:
 
     def _append(self, file: BinaryIO | None, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
         assert file is not None, "the journal is open"
-        text = "".join([ENCODE(line) + "\n" for line in lines])
         try:
-            file.write(text.encode())
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            append_lines(file, lines, durable=durable)
         except OSError as error:
             raise StorageError(
                 f"{self.path.parent} cannot be written ({error}). Nothing more is sent. "
@@ -222,7 +216,7 @@ class Journal:
     def _load(self) -> None:
         assert self._journal is not None
         assert self._disclosed is not None
-        entries = _lines(self._journal, self.path)
+        entries = read_lines(self._journal, self.path)
         header = {"entry": "import", "version": VERSION, **self.target}
         if not entries:
             # Whatever stands in the disclosures without a journal is not ours to cut: say so.
@@ -280,7 +274,7 @@ class Journal:
             )
         # Salts without a batch were never sent, and nothing refers to them.
         self._disclosed.truncate(size_bytes)
-        for entry in _lines(self._disclosed, Path(name)):
+        for entry in read_lines(self._disclosed, Path(name)):
             try:
                 disclosure = Disclosure.from_json(entry)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -294,37 +288,6 @@ def digest_of(row: Row) -> str:
     """Tells whether a row still says the same; 128 bits, never published."""
     text = ENCODE([row.serial, sorted(row.attributes.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _open_private(path: Path) -> BinaryIO:
-    """Opens for reading and appending, 0600, for one process at a time."""
-    import fcntl
-
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise InputError(f"{path.name} is in use: another import of this file is running. Next: wait for it.") from None
-    return file
-
-
-def _lines(file: BinaryIO, path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a torn last one is cut off, so that the next entry does not continue it."""
-    file.seek(0)
-    entries: list[dict[str, Any]] = []
-    end = 0
-    for line in file:
-        if not line.endswith(b"\n"):
-            break
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            raise StorageError(f"{path.name} is damaged after {end} bytes. Next: restore it from a copy.") from None
-        end += len(line)
-    file.truncate(end)
-    file.seek(end)
-    return entries
 
 
 def _planned_json(planned: Planned) -> dict[str, Any]:

@@ -151,11 +151,13 @@ fn check_trust(header: &Header, trust: &Trust, verdict: &mut Verdict) -> Result<
     if known {
         verdict.step(TRUST, true, format!("network {:?} and its {} cities", trust.name, trust.validators.len()));
     } else {
-        verdict.step(
-            TRUST,
-            false,
-            format!("the answer is under another validator set than trust at height {}; update trust", trust.height),
-        );
+        let detail = if header.height > trust.height {
+            format!("the answer is under another validator set than trust at height {}; update trust", trust.height)
+        } else {
+            // Trust's set decides what comes after its height, so this says nothing against the answer, and nothing for it.
+            format!("the answer is of height {}, and trust knows who decided after {}; ask for a newer answer", header.height, trust.height)
+        };
+        verdict.step(TRUST, false, detail);
     }
     Ok(known)
 }
@@ -187,7 +189,11 @@ fn conclude(header: &Header, finding: Finding, set_is_known: bool, trust: &Trust
     }
     note_stale_trust(trust, options, verdict);
     if !set_is_known {
-        verdict.notes.push("update trust: these cities' signatures are not counted yet".to_owned());
+        verdict.notes.push(if header.height > trust.height {
+            "update trust: these cities' signatures are not counted yet".to_owned()
+        } else {
+            "older than trust: the signatures of the cities before it are not counted; ask for a newer answer".to_owned()
+        });
         verdict.verdict = VerdictKind::Unknown;
         return;
     }

@@ -244,6 +244,49 @@ fn a_subject_is_a_code_or_an_alias() {
 }
 
 #[test]
+fn a_named_alias_has_one_text() {
+    let text = "alias:130100.A7K2/lamps:LD:0017/x";
+    let named = NamedAlias::parse(text).unwrap();
+    assert_eq!((named.city().as_str(), named.org().map(|org| org.to_string()).as_deref()), ("130100", Some("A7K2")));
+    assert_eq!((named.namespace(), named.alias(), named.to_string().as_str()), ("130100.A7K2/lamps", "LD:0017/x", text));
+    assert_eq!(NamedAlias::owner("130100/x").map(|code| code.text()), Ok("MA.156.130100".to_owned()));
+    let urls = [
+        "https://city.example/alias:130100.A7K2/lamps:LD:0017/x",
+        "https://city.example/scan?code=alias%3A130100.A7K2/lamps%3ALD%3A0017%2Fx",
+    ];
+    for form in [text, "ALIAS:130100.A7K2/lamps:LD:0017/x"].into_iter().chain(urls) {
+        assert_eq!(Subject::parse(form, None), Ok(Subject::Named(named.clone())), "{form}");
+    }
+    // Nothing is folded: other letters, another alias.
+    assert_ne!(NamedAlias::parse("alias:130100.A7K2/lamps:ld:0017/x").unwrap(), named);
+    for bad in [
+        "alias:",
+        "alias:130100",
+        "alias:130100:",
+        "alias::x",
+        "alias:130100.a7k2:x",
+        "alias:130100.A7K:x",
+        "alias:13010:x",
+        "alias:130100/:x",
+        "alias:130100/A:x",
+        "alias:130100/a/b:x",
+        "alias:MA.156.130100:x",
+        "alias:130100:a b",
+        "alias:130100:ä",
+        "alias:130100?:x",
+        &format!("alias:130100:{}", "x".repeat(65)),
+        &format!("alias:130100/{}:x", "x".repeat(33)),
+    ] {
+        assert!(matches!(Subject::parse(bad, None), Err(Error::Code(_))), "{bad}");
+    }
+    assert!(Subject::parse(&format!("alias:130100.A7K2A7K2/{}:{}", "x".repeat(32), "~".repeat(64)), None).is_ok());
+    assert!(NamedAlias::parse("130100:x").is_err());
+    // Two readers must not take one URL for two subjects.
+    let two = format!("https://city.example/alias:130100:x?code={ITEM}");
+    assert!(Subject::parse(&two, None).unwrap_err().to_string().contains("more than one code"));
+}
+
+#[test]
 fn fields_check_themselves() {
     assert!(City::parse("13010").is_err() && City::parse("1301000").is_err() && City::parse("13010x").is_err());
     assert!(Org::parse("A7K").is_err() && Org::parse("A7K2A7K2A").is_err() && Org::parse("A7 2").is_err());

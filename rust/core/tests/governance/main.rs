@@ -4,5 +4,6 @@
 mod changes;
 mod limits;
 mod proposals;
+mod random;
 mod sets;
 mod world;

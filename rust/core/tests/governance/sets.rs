@@ -111,6 +111,10 @@ fn trust_walks_from_the_genesis_over_every_change_and_takes_no_short_cut() {
     let world = changed();
     let mut trust = genesis_trust(&world);
     let tip = world.height();
+    let mut founded = World::new(4);
+    founded.pass(1);
+    let early = founded.ledger.answer(&Subject::parse("MA.156.130100", None).unwrap()).unwrap();
+    assert_eq!(verify(&early, &trust, &Options::default()).verdict, VerdictKind::Registered);
     let subject = Subject::parse("MA.156.130100", None).unwrap();
     let answer = world.ledger.answer(&subject).unwrap();
     let ask = |trust: &Trust| verify(&answer, trust, &Options::default());
@@ -132,6 +136,10 @@ fn trust_walks_from_the_genesis_over_every_change_and_takes_no_short_cut() {
         trust = next;
     }
     assert_eq!(ask(&trust).verdict, VerdictKind::Registered);
+    // An answer from before the change that trust was led over was decided by others.
+    let earlier = verify(&early, &trust, &Options::default());
+    assert_eq!(earlier.verdict, VerdictKind::Unknown);
+    assert!(earlier.notes.iter().any(|note| note.contains("older than trust")));
     let at_tip = trust.advance(&certified(&world, tip), None).unwrap();
     assert_eq!((at_tip.height, &at_tip.validators), (tip, &trust.validators));
     assert_eq!(ask(&at_tip).verdict, VerdictKind::Registered);
