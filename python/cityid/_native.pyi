@@ -16,6 +16,7 @@ from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
+    "NEWEST_PROTOCOL",
     "Answer",
     "AuditPage",
     "Auditor",
@@ -73,6 +74,9 @@ __all__ = [
     "verify_signatures",
     "verify_strict",
 ]
+
+NEWEST_PROTOCOL: int
+"""The newest protocol version whose rules this software knows (P67)."""
 
 # ---------------------------------------------------------------- codes
 @final
@@ -297,8 +301,8 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
-    records: list[tuple[str, str | None]]
-    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    records: list[tuple[str, bytes | None]]
+    """(kind, encoded record) of what it shows, in its order (P39); None is claimed to be absent. See `record_json`."""
     table: bytes | None
     """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
@@ -595,6 +599,8 @@ class Ledger:
     protocol: int
     """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
     when this software does not know it."""
+    def protocols(self) -> list[tuple[int, int]]:
+        """(version, height) of every protocol version there is or will be: from this height on it holds (P67)."""
     def parameters(self) -> dict[str, int]:
         """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
     def cities(self) -> list[dict[str, Any]]:
@@ -793,10 +799,11 @@ class TableWriter:
         """
     def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
         """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
-    def add_csv(self, data: Buffer, *, salts: Buffer | None = None) -> bytes:
+    def add_csv(self, data: Buffer, *, salts: Buffer | None = None, category: tuple[str, str] | None = None) -> bytes:
         """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
 
-        The header comes first: `code`, or `serial`, `use` and `model`; `status` if wanted (active or allocated); every
+        The header comes first: `code`, or `serial`, `use` and `model`, or `serial` alone when `category` gives use and
+        model of every row; `status` if wanted (active or allocated); every
         other column is an attribute, and an empty value is left out. An empty piece ends the text and must come. The
         result is CSV: `code,attribute,schema,salt,value`, its header in the first piece. `salts` is 32 random bytes,
         fresh for each call (drawn here when left out), from which every value's own salt is made. Raises

@@ -78,6 +78,26 @@ def possession(
 
 
 @group.command()
+def certificate(
+    path: KeyPath,
+    city: Annotated[str, typer.Option("--city", metavar="CITY", help="Whose TLS key it is: six digits.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Gets the certificate, PEM; it is not secret.")],
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make the self-signed certificate of a TLS key that is to replace another one, for `cityid gov propose`."""
+    from cityid import keys
+
+    pem = keys.tls_certificate(keys.load(path, passphrase=passphrase(passphrase_file)), city)
+    try:
+        with out.open("xb") as file:
+            file.write(pem)
+    except FileExistsError:
+        raise InputError(f"{out} exists, and nothing is overwritten. Next: choose another file.") from None
+    show({"certificate": str(out), "city": city}, str(out), as_json=as_json)
+
+
+@group.command()
 def introduction(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `cityid init CITY --dir DIR` made.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Gets the introduction; it holds nothing secret.")],

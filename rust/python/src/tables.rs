@@ -235,13 +235,25 @@ impl TableWriter {
     }
 
     /// A piece of CSV text; the rows that open its commitments.
-    #[pyo3(signature = (data, *, salts=None))]
-    fn add_csv<'py>(&self, py: Python<'py>, data: Bytes, salts: Option<Bytes>) -> PyResult<Bound<'py, PyBytes>> {
+    #[pyo3(signature = (data, *, salts=None, category=None))]
+    fn add_csv<'py>(
+        &self,
+        py: Python<'py>,
+        data: Bytes,
+        salts: Option<Bytes>,
+        category: Option<(String, String)>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let salts: [u8; 32] = match salts {
             Some(salts) => salts.fixed("salts")?,
             None => random_seed()?,
         };
-        let shown = self.with(py, |writer| writer.add_rows(&data, &salts))?;
+        let category = category.map(|(use_, model)| self::category(&use_, &model)).transpose()?;
+        let shown = self.with(py, |writer| {
+            if let Some((use_, model)) = category {
+                writer.set_category(use_, model);
+            }
+            writer.add_rows(&data, &salts)
+        })?;
         Ok(PyBytes::new(py, &shown))
     }
 

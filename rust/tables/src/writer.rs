@@ -76,6 +76,11 @@ impl TableWriter {
         self.spill().map(|()| count)
     }
 
+    /// See [`Builder::set_category`].
+    pub fn set_category(&mut self, use_: Use, model: Model) {
+        self.builder.set_category(use_, model);
+    }
+
     /// See [`Builder::add_rows`].
     pub fn add_rows(&mut self, text: &[u8], salts: &[u8; 32]) -> Result<Vec<u8>, TableError> {
         let shown = self.builder.add_rows(text, salts)?;

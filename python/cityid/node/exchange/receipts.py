@@ -30,6 +30,7 @@ from cityid.errors import (
     StorageError,
     Unavailable,
 )
+from cityid.keys import Signer
 from cityid.node.exchange.keeping import FileNotHere, Keeper, rendezvous
 from cityid.node.exchange.payloads import (
     NoReceipt,
@@ -160,6 +161,7 @@ class Receipts:
     async def _sign(self, table: TableFile, version: int) -> bytes:
         if not self._network.synced():
             raise NotSynced("this node is behind the network and does not know what the range is now")
+        signer = self._signer()
         snapshot = self._ledger.snapshot()
         check_version(snapshot, table, version)
         previous = None if table.previous is None else self._keeper.folder.get(table.previous)
@@ -171,7 +173,15 @@ class Receipts:
         await trio.to_thread.run_sync(folder.check, table, snapshot, previous, limiter=self._threads)
         await self._keeper.mark_signed(table.digest)
         self.signed += 1
-        return self._network.signer.sign(table.statement(version))
+        return signer.sign(table.statement(version))
+
+    def _signer(self) -> Signer:
+        """Of the key that the state names: with any other a receipt would count for nothing."""
+        key = self._network.members().get(self._network.city)
+        signer = None if key is None else self._network.signer(key)
+        if signer is None:
+            raise Unavailable("this city is no active member, or the checkpoint key that the state names is not here")
+        return signer
 
     def _refuse(self, peer: str, want: WantReceipt, reason: str, message: str) -> None:
         self.refused[reason] += 1
@@ -205,8 +215,6 @@ class Receipts:
                 collection.table = await self._obtain(digest, order)
                 collection.opened.set()
                 if city in members:
-                    if members[city] != self._network.signer.public_key:
-                        raise Unavailable("the state has another checkpoint key for this city than the one it has")
                     collection.receipts[city] = await self._sign(collection.table, version)
             except (InputError, FileNotHere) as error:
                 collection.forbidden = error
