@@ -47,13 +47,19 @@ def up(
     import trio
 
     from cityid.cli.local import FIRST_CITIES, LocalNetwork, create, free_ports
-    from cityid.genesis import cities_table
+    from cityid.genesis import cities_table, member_names
     from cityid.node import config as configs
 
     directory = directory.absolute()  # each node runs in a directory of its own
     if (directory / "genesis.json").exists():
         made = Genesis.from_json((directory / "genesis.json").read_text(encoding="utf-8"))
-        urls = {city: f"http://{configs.load(directory / city / 'node.toml').listen_http}" for city in made.cities}
+        joined = sorted(
+            path.parent.name for path in directory.glob("*/node.toml") if path.parent.name not in made.cities
+        )
+        urls = {
+            city: f"http://{configs.load(directory / city / 'node.toml').listen_http}"
+            for city in [*made.cities, *joined]
+        }
         network = LocalNetwork(directory, urls)
     else:
         table = [
@@ -79,7 +85,8 @@ def up(
             "words": trust.words,
             "urls": dict(network.urls),
         }
-        lines = [f"{city} {made.city(city)['name']} {url}" for city, url in network.urls.items()]
+        names = member_names()
+        lines = [f"{city} {names.get(city, '')} {url}" for city, url in network.urls.items()]
         show(value, "\n".join([trust.words, *lines]), as_json=as_json)
         say(choose("Ctrl-C 停止全部节点", "Ctrl-C stops every node"))
         told: set[str] = set()
