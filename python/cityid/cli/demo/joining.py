@@ -94,6 +94,6 @@ async def _command(*arguments: str | Path) -> None:
             text=True,
             timeout=COMMAND_S,
             check=False,
-        )  # fmt: skip
+        )
     )
     require(done.returncode == 0, choose("命令失败：", "a command failed: ") + f"{arguments}: {done.stderr.strip()}")
