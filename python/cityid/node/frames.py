@@ -77,7 +77,7 @@ CAPS: Final[Mapping[int, int]] = {
     WANT_PART: 64,
     PART: 1_048_576 + 48,
     NO_PART: 64,
-    WANT_RECEIPT: 512,
+    WANT_RECEIPT: 64,
     RECEIPT: 128,
     NO_RECEIPT: 2_048,
     GOODBYE: 1_024,
