@@ -120,6 +120,7 @@ def status(at: At = None, as_json: Json = False) -> None:
         chinese = f"高度 {one.get('height')}，{age_s:.0f} 秒前，状态根 {root}，已连 {_peers(one)} 城"
         english = f"height {one.get('height')}, {age_s:.0f} s ago, root {root}, {_peers(one)} peers"
         lines.append(f"{url}: {one.get('city')} {choose(chinese, english)}")
+        lines += [f"  {line}" for line in _remarks(one)]
     show({"gateways": [{"url": url, **one} for url, one in found]}, "\n".join(lines), as_json=as_json)
     if all("error" in one for _, one in found):
         raise typer.Exit(3)
@@ -144,6 +145,32 @@ def run_until_stopped(main: Any) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(supervise)
+
+
+def _remarks(status: dict[str, Any]) -> list[str]:
+    """What an operator should know besides: a follower and why, an upgrade that is due, a node that halted."""
+    remarks = []
+    if status.get("role") == "follower":
+        if status.get("role_reason") == "key_missing":
+            remarks.append(
+                choose(
+                    "密钥文件缺失，仅跟随（key_missing）",
+                    "a key that the chain names is not here: it follows (key_missing)",
+                )
+            )
+        else:
+            remarks.append(choose("不在共识委员会，跟随", "not in the committee: it follows"))
+    found = status.get("protocol")
+    protocol: dict[str, Any] = found if isinstance(found, dict) else {}
+    known = protocol.get("newest_known")
+    for row in (protocol.get("scheduled") or [])[:16]:
+        version, height = row.get("version"), row.get("height")
+        remarks.append(choose(f"高度 {height} 起启用协议版本 {version}", f"protocol {version} from height {height} on"))
+        if isinstance(version, int) and isinstance(known, int) and version > known:
+            remarks.append(choose(f"请在高度 {height} 之前升级本软件", f"UPGRADE this software before height {height}"))
+    if status.get("halted"):
+        remarks.append(choose(f"已停止：{status['halted']}", f"HALTED: {status['halted']}"))
+    return remarks
 
 
 def _peers(status: dict[str, Any]) -> str:
