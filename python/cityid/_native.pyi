@@ -16,6 +16,7 @@ from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
+    "NEWEST_PROTOCOL",
     "Answer",
     "AuditPage",
     "Auditor",
@@ -73,6 +74,9 @@ __all__ = [
     "verify_signatures",
     "verify_strict",
 ]
+
+NEWEST_PROTOCOL: int
+"""The newest protocol version whose rules this software knows (P67)."""
 
 # ---------------------------------------------------------------- codes
 @final
@@ -595,6 +599,8 @@ class Ledger:
     protocol: int
     """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
     when this software does not know it."""
+    def protocols(self) -> list[tuple[int, int]]:
+        """(version, height) of every protocol version there is or will be: from this height on it holds (P67)."""
     def parameters(self) -> dict[str, int]:
         """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
     def cities(self) -> list[dict[str, Any]]:

@@ -159,6 +159,9 @@ class FakeNode:
     def status(self) -> Mapping[str, Any]:
         return {"city": "130100", "height": "9", "name": "石家庄"}
 
+    def cities(self) -> Mapping[str, Any]:
+        return {"genesis": "00" * 32, "height": "1", "cities": []}
+
     def checkpoint(self) -> str | None:
         return "cityid/abc\n10\nAAAA\n\n— x y\n" if self.is_ready else None
 
@@ -544,9 +547,9 @@ async def test_openapi_names_every_route() -> None:
     async with open_site() as site:
         document = (await site.client.get("/openapi.json")).json()
         assert set(document["paths"]) >= {
-            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
-            "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint", "/metrics",
-            "/health/live", "/health/ready",
+            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions",
+            "/v1/transactions/{id}", "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint",
+            "/metrics", "/health/live", "/health/ready",
         }  # fmt: skip
         for path in document["paths"].values():
             for operation in path.values():

@@ -220,7 +220,7 @@ class Chain:
             raise ValueError("a record of another kind")
         return found
 
-    def present(self, kind: int, key: str, children: Sequence[int]) -> Any:
+    def present(self, kind: int, key: str, children: Sequence[int | None]) -> Any:
         found = self.take(kind, key)
         if found is None or found.get(6) not in children:
             raise ValueError("no record that says where what is below it would live")
@@ -259,7 +259,7 @@ class Chain:
         return self.item(found[17], city, class_, serial)
 
     def item(self, asked: str | None, city: str, class_: str, serial: str) -> str:
-        """What a code, or only a place, is; P41: of leaf and item record the higher version, of equal ones the record."""
+        """What a code, or only a place, is (P39); of leaf and item record the higher version counts (P41)."""
         place = city + class_
         own = decode(self.rest[-1][1]) if self.rest and self.rest[-1][0] == 8 and self.rest[-1][1] else None
         leaf = decode(self.table[1]) if self.table is not None and self.table[1] is not None else None
@@ -304,7 +304,7 @@ class Chain:
 
 
 def verify_item(answer: bytes, genesis_hash: bytes, validators: Sequence[bytes]) -> str:
-    """The verdict about an item, by its code, its 21 digits, a named alias or an old number; ValueError when refused."""
+    """The verdict about an item by its code, 21 digits, named alias or old number; ValueError when refused."""
     version, subject, records, ops, hashes, table, header_bytes, log_path, commit = decode(answer)
     if version != 1:
         raise ValueError("not an answer of this kind")

@@ -20,6 +20,7 @@ from cityid.client.faces import sign
 from cityid.keys import Signer
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control import create_app
+from cityid.node.control.face import FilesFace
 from cityid.node.driver import Driver
 from cityid.node.face import Face
 from cityid.node.telemetry import Log, Metrics
@@ -157,6 +158,9 @@ class Chain:
             blocks=self.kept,
             post=lambda submitted: None,
             connected=frozenset,
+            files=cast("FilesFace", None),  # nothing here asks for files
+            certificates=Path(),
+            addresses={},
         )
         return create_app(face, limits=Limits(), timeouts=Timeouts(), metrics=Metrics(), log=Log(io.StringIO()))
 

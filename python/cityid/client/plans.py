@@ -7,7 +7,8 @@ So the order of gateways, the retries, the checks and the verdicts are written o
 synchronous face alike (`faces.py` obeys them); and they are tested without a socket or a clock.
 
 Rules. An answer is verified before anything is concluded from it, whichever gateway gave it. The highest height that a
-verified answer showed is kept, and nothing older passes for an answer again. Sending the same transaction twice is safe
+verified answer showed is kept, and nothing older passes for an answer again. When an answer is under another validator
+set, trust is walked there first, by the certificates of the sets between. Sending the same transaction twice is safe
 (P19), so a lost reply means: ask another gateway, with identical bytes. Receipts, and rows of `look_up`, are a
 gateway's word, not a proof; what must be proven is resolved.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
-from cityid._native import Answer, Code, Trust, Verdict, verify
+from cityid._native import Answer, Code, Trust, Verdict, header_json, verify
 from cityid.client.operations import digest_of_document
 from cityid.client.replies import (
     CBOR,
@@ -35,7 +36,14 @@ from cityid.client.replies import (
     json_object,
     receipts,
 )
-from cityid.errors import MalformedInput, PeerUnreachable, ProofInvalid, Unavailable, VerificationError
+from cityid.errors import (
+    CertificateInvalid,
+    MalformedInput,
+    PeerUnreachable,
+    ProofInvalid,
+    Unavailable,
+    VerificationError,
+)
 
 __all__ = [
     "FIRST_PAUSE_S",
@@ -70,6 +78,8 @@ SERIALS: Final = 1_000_000_000  # of a class
 ITEM_KIND: Final = 8  # first byte of an item's map key (P8)
 LOOK_UP_CODES: Final = 1_000  # the bound of POST /v1/resolve
 SUBMIT_BYTES: Final = 4 * 1024 * 1024  # of one request; a gateway refuses more
+TRUST_CHANGES: Final = 256  # changes of the validator set in one reply of /v1/trust
+TRUST_REPLIES: Final = 64  # replies in one walk: far more changes than a network makes in a year
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 RECEIPTS_S: Final = 180.0  # for several cities to fetch and check a large table
@@ -155,6 +165,17 @@ def resolve(
                 troubles.add(gateway, error)
                 continue
             verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
+            if verdict.verdict == "UNKNOWN" and _is_of_another_set(verdict):
+                # The committee changed: follow it, as far as this gateway proves, and ask again.
+                try:
+                    yield from _walk(memory, index)
+                except (Unavailable, VerificationError, MalformedInput) as error:
+                    troubles.add(gateway, error)
+                else:
+                    again = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
+                    if isinstance(again, Reply) and again.media_type == CBOR:
+                        reply = again
+                        verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
             if verdict.verdict == "INVALID":
                 step, _, detail = verdict.steps[-1] if verdict.steps else ("answer", False, "no step was recorded")
                 troubles.add(gateway, ProofInvalid(f"its answer fails at the step {step}: {detail}"))
@@ -352,28 +373,86 @@ def wait_for(memory: Memory, height: int, *, gateway: int, patience_s: float = 3
 
 
 def update_trust(memory: Memory) -> Plan[Trust]:
-    """Advances trust to the newest header that a gateway proves, under an unchanged validator set.
+    """Walks trust to the newest header that a gateway proves, over every change of the validator set between (P75).
+
+    Each step counts by the certificate of the set before it, so what was walked stays, whoever showed the rest.
 
     Raises:
-        CertificateInvalid: the header is not certified by the validators that trust names.
+        CertificateInvalid: a gateway's headers are not certified by the validators that lead to them, and no other
+            gateway shows ones that are.
+        Unavailable: no gateway answers.
     """
-    reply = yield from first_usable(memory, "GET", f"/v1/trust?from={memory.trust.height}")
-    newest = json_object(reply).get("newest")
-    if newest is None:
+    troubles = Troubles()
+    for index in memory.tour():
+        try:
+            yield from _walk(memory, index)
+        except (Unavailable, VerificationError, MalformedInput) as error:
+            troubles.add(memory.gateways[index], error)
+            continue
+        memory.preferred = index
         return memory.trust
+    lies = [error for _, error in troubles.seen if isinstance(error, VerificationError)]
+    if lies:
+        raise lies[-1]
+    if len(troubles.seen) == 1:
+        raise troubles.seen[0][1]
+    raise troubles.as_error(memory, "updating trust")
+
+
+def _walk(memory: Memory, index: int) -> Plan[None]:
+    """Advances trust as far as one gateway proves."""
+    gateway = memory.gateways[index]
+    for _ in range(TRUST_REPLIES):
+        start = memory.trust.height
+        reply = yield from ask(Ask(index, "GET", f"/v1/trust?from={start}", accept=JSON))
+        if isinstance(reply, Lost):
+            raise PeerUnreachable(f"{gateway} does not answer: {reply.reason}")
+        if reply.status >= 400:
+            raise failure(reply)
+        changes, newest, more = _trust_steps(json_object(reply))
+        try:
+            for height, parts, next_set in changes + newest:
+                if height > memory.trust.height:
+                    memory.trust = memory.trust.advance(*parts, next_set)
+        except CertificateInvalid as error:
+            raise CertificateInvalid(
+                f"{gateway} does not prove its way from height {start}: {error}. Nothing of that is believed. Next: "
+                "ask another gateway; if all say so, compare the words of a newer trust file with a member city."
+            ) from None
+        memory.highest = max(memory.highest, memory.trust.height)
+        if not more:
+            return
+        if memory.trust.height == start:
+            raise MalformedInput(f"{gateway} says that there are more changes of the validator set, and shows none.")
+    raise MalformedInput(f"{gateway} shows more than {TRUST_REPLIES} replies full of changes of the validator set.")
+
+
+_Step = tuple[int, tuple[bytes, bytes, bytes], bytes | None]
+
+
+def _trust_steps(reply: Mapping[str, Any]) -> tuple[list[_Step], list[_Step], bool]:
+    """(changes of the set, the newest header, whether there are more) of a reply of `/v1/trust`."""
     try:
-        parts = (
-            bytes.fromhex(newest["header"]),
-            bytes.fromhex(newest["log_path"]),
-            bytes.fromhex(newest["certificate"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        changes, newest = reply.get("changes") or [], reply.get("newest")
+        if len(changes) > TRUST_CHANGES:
+            raise ValueError(f"{len(changes)} changes are more than {TRUST_CHANGES}")
+        rows = [_trust_step(row, bytes.fromhex(row["next_set"])) for row in changes]
+        return rows, [] if newest is None else [_trust_step(newest, None)], reply.get("more") is True
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedInput(
-            f"/v1/trust answers with something else than a header, path and certificate: {error}"
+            f"/v1/trust answers with something else than headers, paths and certificates: {error}"
         ) from None
-    memory.trust = memory.trust.advance(*parts)
-    memory.highest = max(memory.highest, memory.trust.height)
-    return memory.trust
+
+
+def _trust_step(row: Mapping[str, str], next_set: bytes | None) -> _Step:
+    header = bytes.fromhex(row["header"])
+    height = int(json.loads(header_json(header))["height"])
+    return height, (header, bytes.fromhex(row["log_path"]), bytes.fromhex(row["certificate"])), next_set
+
+
+def _is_of_another_set(verdict: Verdict) -> bool:
+    """Whether an answer is UNKNOWN because trust does not know the validators of its header."""
+    return any(name == "trust" and not passed for name, passed, _ in verdict.steps)
 
 
 def _verdict(
@@ -442,8 +521,7 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
 
 def code_path(code: str) -> str:
     """Where a gateway answers about a code or an alias."""
-    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is
-    # escaped whole.
+    # What is under MA is a path of its own. An alias may hold what means something else in a path: it is escaped whole.
     if code[:3].upper() == "MA.":
         return f"/{quote(code, safe='/.')}"
     return f"/v1/codes/{quote(code, safe='')}"

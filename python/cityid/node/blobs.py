@@ -9,8 +9,8 @@ never one that is in use; when nothing can give way, the newcomer is refused. Ta
 the same budget although they lie elsewhere (`Budget.add`). A file counts `FILE_BYTES` more than it has, so that their
 number is bounded, too.
 
-Names: HEX (a whole file), HEX.part (being fetched), HEX.N.upload (being received), HEX.signed (empty: this city signed
-a storage receipt for the table of that digest). Every method blocks; any thread may call.
+Names: HEX (a whole file), HEX.part (being fetched), HEX.N.upload (being received or moved), HEX.signed (empty: this city
+signed a storage receipt for the table of that digest). Every method blocks; any thread may call.
 """
 
 import os
@@ -143,8 +143,17 @@ class Blobs:
         with self.budget.using(digest.hex()):
             yield self.path(digest)
 
-    def moved(self, digest: bytes) -> None:
-        """The file is no longer here: it was moved away."""
+    def second_name(self, digest: bytes) -> Path:
+        """Another name of a whole file, for whoever moves it away while others still read it under the first."""
+        path = self.directory / f"{digest.hex()}.{next(self._numbers)}.upload"
+        with storage_errors(self.directory):
+            path.hardlink_to(self.directory / digest.hex())
+        return path
+
+    def remove(self, digest: bytes) -> None:
+        """Removes a whole file."""
+        with storage_errors(self.directory):
+            (self.directory / digest.hex()).unlink(missing_ok=True)
         self.budget.remove(digest.hex())
 
     def digests(self) -> list[bytes]:

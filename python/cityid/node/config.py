@@ -114,6 +114,7 @@ class Config:
     listen_http: Address
     peers: Mapping[str, Address]
     passphrase_file: Path | None = None
+    joins: bool = False
     log_file: Path | None = None
     log_level: Level = "info"
     tables_keep: Keep = "all"
@@ -170,6 +171,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
         "city": reader.city(),
         **{name: reader.path(name, f"{name}.json" if name == "genesis" else name) for name in _PATHS},
         "passphrase_file": reader.optional_path(reader.document, "passphrase_file"),
+        "joins": reader.flag("joins"),
         "peers": reader.peers(),
     }
     listen = reader.table("listen", ("peers", "http"))
@@ -193,7 +195,9 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
 
 
 _PATHS: Final = ("genesis", "certificates", "keys", "data")
-_TOP: Final = ("city", *_PATHS, "passphrase_file", "listen", "peers", "log", "tables", "limits", "timeouts")
+_TOP: Final = (
+    "city", *_PATHS, "passphrase_file", "joins", "listen", "peers", "log", "tables", "limits", "timeouts",
+)  # fmt: skip
 
 
 class _Reader:
@@ -244,6 +248,13 @@ class _Reader:
         if name not in table:
             return None
         return self.directory / Path(self.text(full_name or name, table[name])).expanduser()
+
+    def flag(self, name: str) -> bool:
+        value = self.document.get(name, False)
+        if not isinstance(value, bool):
+            self.mistake(f"{name} is true or false, without quotes")
+            return False
+        return value
 
     def address(self, name: str, value: object) -> Address:
         text = self.text(name, value)

@@ -49,6 +49,7 @@ __all__ = [
     "Overflow",
     "encode_frame",
     "frame_caps",
+    "widest_caps",
 ]
 
 KEEP_ALIVE: Final = 0
@@ -76,18 +77,27 @@ CAPS: Final[Mapping[int, int]] = {
     WANT_PART: 64,
     PART: 1_048_576 + 48,
     NO_PART: 64,
-    WANT_RECEIPT: 512,
+    WANT_RECEIPT: 64,
     RECEIPT: 128,
     NO_RECEIPT: 2_048,
     GOODBYE: 1_024,
 }
 """Payload caps in bytes under the default parameters (P6); a kind that is not here is refused."""
 
+WIDEST_BATCH_BYTES: Final = 8 * 1024 * 1024
+WIDEST_BLOCK_BYTES: Final = 64 * 1024 * 1024
+"""What governance may at most set (P6, P66)."""
+
 
 def frame_caps(parameters: Mapping[str, int]) -> dict[int, int]:
-    """The caps of a network whose genesis has other batch and block sizes (P6)."""
+    """The caps of a network with other sizes of batches and blocks (P6)."""
     batch = parameters["max_batch_bytes"] + 4_096
     return dict(CAPS) | {BATCH: batch, BLOCK: max(CAPS[BLOCK], 2 * parameters["max_block_bytes"])}
+
+
+def widest_caps() -> dict[int, int]:
+    """The caps of a node that is behind: it does not know yet to what the sizes were raised meanwhile."""
+    return frame_caps({"max_batch_bytes": WIDEST_BATCH_BYTES, "max_block_bytes": WIDEST_BLOCK_BYTES})
 
 
 def encode_frame(kind: int, payload: bytes, caps: Mapping[int, int] = CAPS) -> bytes:

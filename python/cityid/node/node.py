@@ -8,31 +8,30 @@ store is closed when no thread writes any more.
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import trio
 
-from cityid import keys
 from cityid._native import Genesis, Ledger
-from cityid.errors import InputError
 from cityid.genesis import load as load_genesis
 from cityid.node.blobs import Blobs
 from cityid.node.config import Config
+from cityid.node.connections import Connections, check_founder
 from cityid.node.control.server import serve
 from cityid.node.driver import Driver
 from cityid.node.exchange import Exchange, Network
 from cityid.node.exchange.native import NativeFolder
 from cityid.node.face import Face
-from cityid.node.frames import frame_caps
 from cityid.node.host import Host, Outcome
+from cityid.node.key_folder import KeyFolder
 from cityid.node.messages import Frame
 from cityid.node.peers import Peers
 from cityid.node.ports import Committed, Recovered, Settings, Start
 from cityid.node.store import VOTE_LOG, Store, create_data
 from cityid.node.telemetry import Log, Metrics, open_log
-from cityid.node.tls import load_credentials
 from cityid.node.wal import VoteLog
 
 __all__ = ["prepare", "run"]
@@ -53,40 +52,43 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
     """
     with open_log(config.log_file, level=config.log_level) as log:
         genesis = load_genesis(config.genesis)
-        passphrase = config.passphrase()
-        consensus, checkpoint = (
-            _signer(config, genesis, purpose, passphrase) for purpose in ("consensus", "checkpoint")
+        folder = KeyFolder(
+            config.keys, passphrase=config.passphrase(), complain=lambda why: log.warning("key_unusable", why=why)
         )
-        credentials = load_credentials(
-            config.city, genesis, keys_directory=config.keys, certificates=config.certificates, passphrase=passphrase
-        )
+        for purpose in ("consensus", "checkpoint", "tls"):
+            folder.require(purpose)
         ledger = Ledger(genesis)
         with _recovered(config, genesis, ledger, log) as (store, votes, recovered):
+            if ledger.height == 0 and not config.joins:
+                check_founder(config, genesis, folder)
             driver = Driver(
                 genesis=genesis,
                 ledger=ledger,
                 city=config.city,
-                consensus_signer=consensus,
-                checkpoint_signer=checkpoint,
+                keyring=folder,
                 seed=os.urandom(32),
                 settings=_settings(config),
             )
-            peers = Peers(
-                credentials=credentials,
-                genesis_hash=genesis.hash,
-                addresses=config.peers,
-                listen=config.listen_peers,
-                limits=config.limits,
-                timeouts=config.timeouts,
-                log=log,
-                tip=lambda: ledger.height,
-                caps=frame_caps(genesis.parameters()),
+            connections = Connections(config, ledger, folder, log)
+            peers = connections.first(
+                partial(
+                    Peers,
+                    genesis_hash=genesis.hash,
+                    listen=config.listen_peers,
+                    limits=config.limits,
+                    timeouts=config.timeouts,
+                    log=log,
+                    tip=lambda: ledger.height,
+                )
             )
-            exchange = _exchange(config, ledger, driver, checkpoint, peers, log)
+
+            exchange = _exchange(config, ledger, driver, folder, peers, log)
 
             def tell(outcome: Outcome) -> None:
                 if isinstance(outcome, Committed):
                     exchange.on_committed(outcome.tables)
+                    if outcome.configuration:
+                        connections.changed()
                 face.tell(outcome)
 
             host = Host(
@@ -101,13 +103,16 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 post=host.post,
                 connected=lambda: peers.connected,
                 files=exchange,
+                certificates=config.certificates,
+                addresses=config.peers,
             )
             metrics = Metrics()
             metrics.watch("ledger", face.figures)
             metrics.watch("peers", peers.stats)
             metrics.watch("host", host.figures)
             metrics.watch("exchange", exchange.figures)
-            await _run_parts(config, log, host, peers, exchange, face, metrics, recovered, task_status)
+            follow = partial(connections.run, peers, driver)
+            await _run_parts(config, log, host, peers, exchange, follow, face, metrics, recovered, task_status)
 
 
 async def _run_parts(
@@ -116,6 +121,7 @@ async def _run_parts(
     host: Host,
     peers: Peers,
     exchange: Exchange,
+    follow: Callable[..., Awaitable[None]],
     face: Face,
     metrics: Metrics,
     recovered: Recovered,
@@ -129,6 +135,7 @@ async def _run_parts(
             await nursery.start(exchange.run)
             await nursery.start(host.run, receive)
             await nursery.start(peers.run, send)
+            await nursery.start(follow)
             host.post(Start(recovered))
 
             async def http(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -156,7 +163,9 @@ async def _watch_signals(
             stop.set()
 
 
-def _exchange(config: Config, ledger: Ledger, driver: Driver, signer: keys.Signer, peers: Peers, log: Log) -> Exchange:
+def _exchange(
+    config: Config, ledger: Ledger, driver: Driver, key_folder: KeyFolder, peers: Peers, log: Log
+) -> Exchange:
     """The part that exchanges files; from here on the ledger answers from its tables."""
     folder = NativeFolder(config.data / TABLES)
     ledger.use_tables(folder.tables)
@@ -166,7 +175,7 @@ def _exchange(config: Config, ledger: Ledger, driver: Driver, signer: keys.Signe
 
     network = Network(
         city=config.city,
-        signer=signer,
+        signer=partial(key_folder.find, "checkpoint"),
         members=members,
         parameters=ledger.parameters,
         synced=lambda: driver.halted is None and driver.is_informed and driver.is_synced,
@@ -183,16 +192,6 @@ def _exchange(config: Config, ledger: Ledger, driver: Driver, signer: keys.Signe
         timeouts=config.timeouts,
         log=log,
     )
-
-
-def _signer(config: Config, genesis: Genesis, purpose: str, passphrase: bytes | None) -> keys.Signer:
-    path = keys.key_path(config.keys, purpose)
-    signer = keys.load(path, passphrase=passphrase)
-    if config.city not in genesis.cities or signer.public_key != genesis.city(config.city)[purpose]:
-        raise InputError(
-            f"{path} is not the {purpose} key that the genesis holds for city {config.city}; restore the right one"
-        )
-    return signer
 
 
 @contextmanager

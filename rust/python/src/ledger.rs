@@ -236,6 +236,11 @@ impl Ledger {
         self.0.protocol()
     }
 
+    /// (version, height) of the protocol versions, ascending.
+    fn protocols(&self) -> Vec<(u64, u64)> {
+        self.0.rules().configuration.protocol.clone()
+    }
+
     /// (height, canonical bytes of the next set) of headers above a height that name another next set.
     #[pyo3(signature = (from_height=0))]
     fn set_changes<'py>(&self, py: Python<'py>, from_height: u64) -> Vec<(u64, Bound<'py, PyBytes>)> {

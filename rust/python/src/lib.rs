@@ -25,6 +25,8 @@ fn random_seed() -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    const NEWEST_PROTOCOL: u64 = cityid_core::block::NEWEST_PROTOCOL;
+    #[pymodule_export]
     use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};

@@ -190,7 +190,11 @@ class City:
             ledger=self.ledger,
             link=LinkOf(self),
             network=Network(
-                self.name, self.signer, lambda: self.world.members, lambda: self.world.parameters, lambda: self.synced
+                self.name,
+                lambda key: self.signer if key == self.signer.public_key else None,
+                lambda: self.world.members,
+                lambda: self.world.parameters,
+                lambda: self.synced,
             ),
             keep=self.keep,
             limits=self.limits,

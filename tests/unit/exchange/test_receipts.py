@@ -13,7 +13,7 @@ from cityid.node.exchange import FileNotHere
 from cityid.node.exchange.keeping import rendezvous
 from cityid.node.exchange.payloads import Receipt, WantReceipt, decode_receipt, encode_receipt, encode_want_receipt
 from cityid.node.exchange.receipts import MAX_WAITING
-from cityid.node.messages import NO_RECEIPT, PART, RECEIPT, WANT_RECEIPT, Frame
+from cityid.node.messages import PART, RECEIPT, WANT_RECEIPT, Frame
 
 from .conftest import CITIES, City, World, digest_of, table_bytes, until
 
@@ -285,29 +285,9 @@ async def test_a_file_that_nobody_has_is_not_here(world: World) -> None:
             await asker.exchange.receipts(digest_of(b"nowhere"), 1)
 
 
-async def test_a_statement_that_is_not_the_files_is_not_signed(world: World) -> None:
-    _asker, other, *_ = network(world)
-    digest = other.put(table_bytes())
-    answers: list[int] = []
-
-    def hear(frame: Frame, to: str) -> list[Frame]:
-        if frame.kind in (RECEIPT, NO_RECEIPT):
-            answers.append(frame.kind)
-        return [frame]
-
-    world.tamper = hear
-    async with world.running():
-        want = WantReceipt(digest, 1, 10, b"cityid/1/storage-receipt of something else")
-        other.exchange.deliver(Frame(A, WANT_RECEIPT, encode_want_receipt(want)))
-        await until(lambda: bool(answers))
-    assert answers == [NO_RECEIPT]
-    assert other.figure("receipts_refused_total:reason") == {"bad_table": 1}
-    assert other.figure("receipts_signed_total") == 0
-
-
 async def test_a_city_that_asks_for_receipts_without_end_hears_that_this_node_is_busy(world: World) -> None:
     _, other, *_ = network(world)
-    want = WantReceipt(digest_of(b"nowhere"), 1, 10, b"x")
+    want = WantReceipt(digest_of(b"nowhere"), 1, 10)
     async with world.running():
         for _ in range(100):
             other.exchange.deliver(Frame(A, WANT_RECEIPT, encode_want_receipt(want)))

@@ -17,7 +17,7 @@ from cityid.cli.demo.outside import Outside, Ruling
 from cityid.cli.demo.stage import SHENZHEN, SHIJIAZHUANG, Stage, require
 from cityid.cli.messages import VERDICT, choose
 from cityid.client import operations
-from cityid.client.replies import Resolved
+from cityid.client.plans import Resolved
 from cityid.keys import Signer
 
 __all__ = ["override_one", "seal_a_range"]

@@ -131,6 +131,9 @@ class NodeFace(Protocol):
     def status(self) -> Mapping[str, Any]:
         """What the node is and where it stands, fit for JSON."""
 
+    def cities(self) -> Mapping[str, Any]:
+        """The member cities with their TLS certificates and addresses, fit for JSON."""
+
     def checkpoint(self) -> str | None:
         """The newest cosigned checkpoint (C2SP note); None before the first."""
 

@@ -126,8 +126,7 @@ class Keeper:
         with self._blobs.using(digest) as path:
             if path is None:
                 raise FileNotHere(f"the file {digest.hex()} gave way to newer ones; upload it again")
-            table = await trio.to_thread.run_sync(self.folder.add, path, limiter=self._threads)
-            self._blobs.moved(digest)
+            table = await trio.to_thread.run_sync(self._move_in, digest, limiter=self._threads)
         if table.digest != digest:
             await trio.to_thread.run_sync(self.folder.remove, table.digest)
             raise StorageError(f"the file {digest.hex()} changed on the disk; check the disk, then upload it again")
@@ -136,6 +135,16 @@ class Keeper:
             self._count_spare(digest, table.size_bytes)
         elif table.previous is not None:
             self._name(table.previous)
+        return table
+
+    def _move_in(self, digest: bytes) -> TableFile:
+        # Other cities go on reading the blob while it is opened and checked here; then they read the table.
+        path = self._blobs.second_name(digest)
+        try:
+            table = self.folder.add(path)
+        finally:
+            path.unlink(missing_ok=True)
+        self._blobs.remove(digest)
         return table
 
     def _count_spare(self, digest: bytes, size: int) -> None:

@@ -7,7 +7,7 @@ it without any state of the connection.
 WANT_PART     digest(32) offset(8) length(4)
 PART          digest(32) offset(8) size(8) of the whole file, and the bytes
 NO_PART       digest(32) offset(8) reason(1): 0 not here, 1 too busy, 2 the file ends before
-WANT_RECEIPT  digest(32) version(8) of the range height(8) of the sender, and the statement to sign
+WANT_RECEIPT  digest(32) version(8) of the range height(8) of the sender
 RECEIPT       digest(32) version(8) signature(64)
 NO_RECEIPT    digest(32) version(8) reason_length(1) reason message
 ============  =========================================================================================
@@ -20,7 +20,6 @@ from typing import Final
 from cityid.node.messages import MAX_HEIGHT, check_height, check_size, malformed
 
 MAX_PART_BYTES: Final = 1_048_576
-MAX_STATEMENT_BYTES: Final = 256
 MAX_REASON_BYTES: Final = 64
 MAX_MESSAGE_BYTES: Final = 1_000
 NOT_HERE: Final = 0
@@ -66,7 +65,7 @@ class NoPart:
 
 @dataclass(frozen=True, slots=True)
 class WantReceipt:
-    """A request to fetch a table, check it and sign `statement` (P45), should the range have the version `version`.
+    """A request to fetch a table, check it and sign for it (P45), should the range have the version `version`.
 
     The sender stands at `height`: whoever is below it waits before it says that the range is another one.
     """
@@ -74,7 +73,6 @@ class WantReceipt:
     digest: bytes
     version: int
     height: int
-    statement: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +140,16 @@ def decode_no_part(payload: bytes) -> NoPart:
 
 def encode_want_receipt(want: WantReceipt) -> bytes:
     """The payload of a WANT_RECEIPT frame."""
-    return _WANT_RECEIPT.pack(want.digest, want.version, want.height) + want.statement
+    return _WANT_RECEIPT.pack(want.digest, want.version, want.height)
 
 
 def decode_want_receipt(payload: bytes) -> WantReceipt:
     """Read a WANT_RECEIPT frame."""
-    if not _WANT_RECEIPT.size < len(payload) <= _WANT_RECEIPT.size + MAX_STATEMENT_BYTES:
-        raise malformed("request for a receipt", f"its statement has 1 to {MAX_STATEMENT_BYTES} bytes")
-    digest, version, height = _WANT_RECEIPT.unpack_from(payload)
+    check_size("request for a receipt", _WANT_RECEIPT, payload)
+    digest, version, height = _WANT_RECEIPT.unpack(payload)
     check_height("request for a receipt", version)
     check_height("request for a receipt", height)
-    return WantReceipt(digest, version, height, payload[_WANT_RECEIPT.size :])
+    return WantReceipt(digest, version, height)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:

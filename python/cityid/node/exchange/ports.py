@@ -88,8 +88,8 @@ class Network:
     """Who takes part, as the committed state has it; asked anew each time, for governance changes it."""
 
     city: str
-    signer: Signer
-    """Of this city's checkpoint key."""
+    signer: Callable[[bytes], Signer | None]
+    """What signs with this city's checkpoint key of this public half, if the key is at hand."""
     members: Callable[[], Mapping[str, bytes]]
     """Active member cities and their checkpoint keys."""
     parameters: Callable[[], Mapping[str, int]]

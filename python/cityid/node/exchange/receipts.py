@@ -1,14 +1,13 @@
 """Storage receipts (P45): signing them for others, and collecting them for a client.
 
-Signing. A city that is asked takes the file from whoever asked, checks it (P43), compares the statement with its own,
-demands that the range has the version that was asked for, checks the table against the state and the version before
-(P44), notes that it signed, and signs. `MAX_WAITING` requests of a city wait; beyond that it hears that this node is
-busy.
+Signing. A city that is asked takes the file from whoever asked, checks it (P43), demands that the range has the version
+that was asked for, checks the table against the state and the version before (P44), notes that it signed, and signs.
+`MAX_WAITING` requests of a city wait; beyond that it hears that this node is busy.
 
-Collecting. The first receipt is this city's own, for the file is here: one copy less on the way. The others are asked
-in the order of rendezvous hashing over the digest, as many at once as receipts are still needed; one that refuses,
-fails or says nothing in time is followed by the next. What the state forbids here it forbids everywhere: such a refusal
-of this city's own is the answer, and nobody else is asked any further.
+Collecting. The first receipt is this city's own, for the file is here: one copy less on the way. At the same time the
+others are asked in the order of rendezvous hashing over the digest, as many at once as receipts are needed; one that
+refuses, fails or says nothing in time is followed by the next. What the state forbids here it forbids everywhere: such
+a refusal of this city's own is the answer, and nobody else is asked any further.
 """
 
 import json
@@ -31,6 +30,7 @@ from cityid.errors import (
     StorageError,
     Unavailable,
 )
+from cityid.keys import Signer
 from cityid.node.exchange.keeping import FileNotHere, Keeper, rendezvous
 from cityid.node.exchange.payloads import (
     NoReceipt,
@@ -68,6 +68,19 @@ class _Asked:
 
     answer: Receipt | NoReceipt | None = None
     done: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(slots=True)
+class _Collection:
+    """One client's request on its way."""
+
+    needed: int
+    members: Mapping[str, bytes]
+    table: TableFile | None = None
+    opened: trio.Event = field(default_factory=trio.Event)
+    receipts: dict[str, bytes] = field(default_factory=dict)
+    refusals: dict[str, tuple[str, str]] = field(default_factory=dict)
+    forbidden: CityIDError | None = None
 
 
 class Receipts:
@@ -135,8 +148,6 @@ class Receipts:
     async def _sign_for(self, peer: str, want: WantReceipt) -> bytes:
         await self._reach(want.height)
         table = await self._keeper.obtain(want.digest, [peer])
-        if table.statement(want.version) != want.statement:
-            raise RuleViolation("bad_table", "the statement that was asked for is not that of the file")
         return await self._sign(table, want.version)
 
     async def _reach(self, height: int) -> None:
@@ -150,6 +161,7 @@ class Receipts:
     async def _sign(self, table: TableFile, version: int) -> bytes:
         if not self._network.synced():
             raise NotSynced("this node is behind the network and does not know what the range is now")
+        signer = self._signer()
         snapshot = self._ledger.snapshot()
         check_version(snapshot, table, version)
         previous = None if table.previous is None else self._keeper.folder.get(table.previous)
@@ -161,7 +173,15 @@ class Receipts:
         await trio.to_thread.run_sync(folder.check, table, snapshot, previous, limiter=self._threads)
         await self._keeper.mark_signed(table.digest)
         self.signed += 1
-        return self._network.signer.sign(table.statement(version))
+        return signer.sign(table.statement(version))
+
+    def _signer(self) -> Signer:
+        """Of the key that the state names: with any other a receipt would count for nothing."""
+        key = self._network.members().get(self._network.city)
+        signer = None if key is None else self._network.signer(key)
+        if signer is None:
+            raise Unavailable("this city is no active member, or the checkpoint key that the state names is not here")
+        return signer
 
     def _refuse(self, peer: str, want: WantReceipt, reason: str, message: str) -> None:
         self.refused[reason] += 1
@@ -183,57 +203,67 @@ class Receipts:
 
         Raises `FileNotHere`, `MalformedInput` when the file is no table, `RuleViolation` when the state forbids it.
         """
-        members = self._network.members()
-        needed = self._network.parameters()["receipts"]
+        members, city = self._network.members(), self._network.city
         order = rendezvous(digest, sorted(members))
-        sources = [city for city in order if city in self._link.connected]
-        try:
-            table = await self._keeper.obtain(digest, sources)
-        except PeerUnreachable as error:
-            raise FileNotHere(str(error)) from None
-        statement = table.statement(version)
-        receipts: dict[str, bytes] = {}
-        refusals: dict[str, tuple[str, str]] = {}
-        others = iter([city for city in order if city != self._network.city])
-        forbidden: list[InputError] = []
+        if self._keeper.find(digest) is None:
+            await self._obtain(digest, order)
+        collection = _Collection(needed=self._network.parameters()["receipts"], members=members)
+        others = iter([other for other in order if other != city])
 
         async def own() -> None:
             try:
-                if members[self._network.city] != self._network.signer.public_key:
-                    raise Unavailable("the state has another checkpoint key for this city than the one it signs with")
-                receipts[self._network.city] = await self._sign(table, version)
-            except InputError as error:
-                forbidden.append(error)
+                collection.table = await self._obtain(digest, order)
+                collection.opened.set()
+                if city in members:
+                    collection.receipts[city] = await self._sign(collection.table, version)
+            except (InputError, FileNotHere) as error:
+                collection.forbidden = error
                 nursery.cancel_scope.cancel()
             except CityIDError as error:
-                refusals[self._network.city] = reason_of(error), str(error)
+                collection.refusals[city] = reason_of(error), str(error)
                 await ask_others()
 
         async def ask_others() -> None:
-            for city in others:
-                refusals[city] = "slow", f"no answer within {self._patience_s:g} s"
-                with trio.move_on_after(self._patience_s):
-                    try:
-                        receipts[city] = await self._ask(city, members[city], digest, version, statement)
-                    except CityIDError as error:
-                        refusals[city] = reason_of(error), str(error)
-                    else:
-                        del refusals[city]
-                        return
+            for other in others:
+                if await self._ask_within_patience(collection, other, digest, version):
+                    return
 
         with trio.move_on_after(self._receipt_s):
             async with trio.open_nursery() as nursery:
-                is_member = self._network.city in members
-                for _ in range(needed - is_member):
+                nursery.start_soon(own)
+                for _ in range(collection.needed - (city in members)):
                     nursery.start_soon(ask_others)
-                if is_member:
-                    nursery.start_soon(own)
-        if forbidden:
-            raise forbidden[0]
-        return Collected(needed, sorted(receipts.items()), refusals)
+        if collection.forbidden is not None:
+            raise collection.forbidden
+        return Collected(collection.needed, sorted(collection.receipts.items()), collection.refusals)
 
-    async def _ask(self, city: str, key: bytes, digest: bytes, version: int, statement: bytes) -> bytes:
-        request = WantReceipt(digest, version, self._ledger.height, statement)
+    async def _obtain(self, digest: bytes, order: Sequence[str]) -> TableFile:
+        try:
+            return await self._keeper.obtain(digest, [city for city in order if city in self._link.connected])
+        except PeerUnreachable as error:
+            raise FileNotHere(str(error)) from None
+
+    async def _ask_within_patience(self, collection: "_Collection", city: str, digest: bytes, version: int) -> bool:
+        """Whether the city signed; if not, its refusal is noted."""
+        collection.refusals[city] = "slow", f"no answer within {self._patience_s:g} s"
+        with trio.move_on_after(self._patience_s):
+            try:
+                signature = await self._ask(city, digest, version)
+                await collection.opened.wait()
+                assert collection.table is not None
+                if not verify_strict(collection.members[city], collection.table.statement(version), signature):
+                    self._log.limited("warning", "receipt_wrong", digest=digest.hex(), peer=city)
+                    raise RuleViolation("bad_receipt", "its signature does not verify under its checkpoint key")
+            except CityIDError as error:
+                collection.refusals[city] = reason_of(error), str(error)
+            else:
+                collection.receipts[city] = signature
+                del collection.refusals[city]
+                return True
+        return False
+
+    async def _ask(self, city: str, digest: bytes, version: int) -> bytes:
+        request = WantReceipt(digest, version, self._ledger.height)
         place = (city, digest, version)
         asked = self._asked.get(place)
         if asked is None:
@@ -250,9 +280,6 @@ class Receipts:
             self._asked.pop(place, None)
         if isinstance(asked.answer, NoReceipt):
             raise RuleViolation(asked.answer.reason, asked.answer.message)
-        if not verify_strict(key, statement, asked.answer.signature):
-            self._log.limited("warning", "receipt_wrong", digest=digest.hex(), peer=city)
-            raise RuleViolation("bad_receipt", "its signature does not verify under its checkpoint key")
         return asked.answer.signature
 
 

@@ -77,19 +77,26 @@ class Server:
 
     def _read(self, want: WantPart) -> Part | int:
         """The part, or the reason why there is none."""
-        path = self._find(want.digest)
-        if path is None:
-            return NOT_HERE
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        for _ in range(2):  # between finding and opening it a blob may have become a table
+            path = self._find(want.digest)
+            if path is None:
+                return NOT_HERE
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return self._unreadable(path, error)
             try:
                 data = os.pread(descriptor, want.length, want.offset)
                 size = os.fstat(descriptor).st_size
+            except OSError as error:
+                return self._unreadable(path, error)
             finally:
                 os.close(descriptor)
-        except FileNotFoundError:
-            return NOT_HERE  # it gave way to newer files meanwhile
-        except OSError as error:
-            self._log.error("file_unreadable", path=str(path), why=str(error))
-            return NOT_HERE
-        return Part(want.digest, want.offset, size, data) if data else ENDS_BEFORE
+            return Part(want.digest, want.offset, size, data) if data else ENDS_BEFORE
+        return NOT_HERE
+
+    def _unreadable(self, path: Path, error: OSError) -> int:
+        self._log.limited("error", "file_unreadable", path=str(path), why=str(error))
+        return NOT_HERE
