@@ -19,7 +19,7 @@ OFFICE, ITEM = "MA.156.130100.A7K2", make_item_code("130100", "A7K2", "60", "010
 PLACE = Range("130100", "010203", 5_000, 1_000)
 KIND: dict[str, Any] = {"use": "60", "class_code": "010203", "model": "1"}
 HASH = bytes([7]) * 32
-EMPTY_PROOF = bytes.fromhex("84f6f60080")  # [null, null, 0, []]: a table without a neighbour
+EMPTY_PROOF = bytes.fromhex("84f6f60040")  # [null, null, 0, h'']: an empty table
 
 ALL: list[tuple[Callable[[], Operation], dict[str, Any]]] = [
     (lambda: operations.admit_organisation("130100", "A7K2", name="x", quota=5, rate=7, keys=[KEY]),
