@@ -141,6 +141,8 @@ def test_a_process_without_network_verifies_it_with_the_trust_file_alone(chain: 
 def test_spans_by_date_and_up_to_now(chain: Chain, tmp_path: Path) -> None:
     with chain.client() as client:
         by_date = export(client, "MA.156.130100", local(8), local(10), tmp_path / "dates")
+        early = export(client, "MA.156.130100", local(-9_999), local(99_999_999), tmp_path / "all")
+        assert (early.manifest.first, early.manifest.last) == (1, 12)
         assert (by_date.manifest.first, by_date.manifest.last) == (9, 10)
         whole = export(client, "ma.156", 0, None, tmp_path / "whole")
     assert (whole.manifest.prefix, whole.manifest.first, whole.manifest.last) == ("MA.156", 1, 12)

@@ -173,7 +173,7 @@ def test_a_walk_that_never_ends_is_ended(
 ) -> None:
     monkeypatch.setattr(plans, "TRUST_REPLIES", 1)
     monkeypatch.setattr(face_module, "MAX_CHANGES", 1)
-    with pytest.raises(MalformedInput, match="in more than 1 replies"):
+    with pytest.raises(MalformedInput, match="more than 1 replies full of changes"):
         obey(plans.update_trust(Memory(("one",), trust)), face_of(network, tmp_path))
 
 

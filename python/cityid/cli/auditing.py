@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cityid._native import Trust
+from cityid.cli.acting import example
 from cityid.cli.common import At, Json, TrustFile, client, gateways, load_trust
 from cityid.cli.messages import choose
 from cityid.cli.messages import local_time as local
@@ -37,7 +38,10 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(group, name="audit")
 
 
-@group.command("export")
+@group.command(
+    "export",
+    epilog=example("cityid audit export --prefix MA.156.130100.A7K2 --from 2026-01-01 --to 2026-03-31 --out visit-1"),
+)
 def export_folder(
     prefix: Annotated[
         str, typer.Option("--prefix", metavar="PREFIX", help="MA.156.130100, or any further parts of a code.")
@@ -66,7 +70,7 @@ def export_folder(
     _show(audit, out, as_json=as_json)
 
 
-@group.command("verify")
+@group.command("verify", epilog=example("cityid audit verify visit-1 --trust genesis.json"))
 def verify_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
     trust: TrustFile = None,

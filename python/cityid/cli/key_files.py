@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cityid._native import possession_message
+from cityid.cli.acting import example
 from cityid.cli.common import Json, PassphraseFile, TrustFile, load_trust, open_signer, passphrase, read_bounded
 from cityid.cli.output import show
 from cityid.errors import InputError
@@ -77,7 +78,9 @@ def possession(
     show(value, text, as_json=as_json)
 
 
-@group.command()
+@group.command(
+    epilog=example("cityid keys certificate city/keys/tls.next.pem --city 130100 --out tls.next.crt"),
+)
 def certificate(
     path: KeyPath,
     city: Annotated[str, typer.Option("--city", metavar="CITY", help="Whose TLS key it is: six digits.")],

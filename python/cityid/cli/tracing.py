@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cityid.cli.acting import example
 from cityid.cli.common import At, Json, TrustFile, client, load_trust
 from cityid.cli.messages import STATUS, choose
 from cityid.cli.messages import local_time as local
@@ -31,7 +32,8 @@ CHAIN: Final = frozenset({"kind", "version", "height", "previous", "previous_hei
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `trace`."""
-    app.command()(trace)
+    line = "cityid trace MA.156.130100.A7K2/60.010203.1/000012345B"
+    app.command(epilog=example(line))(trace)
 
 
 def trace(

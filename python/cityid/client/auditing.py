@@ -121,8 +121,13 @@ def _span(client: SyncClient, first: int | datetime, last: int | datetime | None
 
 
 def _height_at(client: SyncClient, moment: datetime) -> int:
-    """The last height at a time or before, as a gateway says: the times in the folder show whether that is so."""
+    """The last height at a time or before, 0 before the first; as a gateway says: the times in the folder show whether
+    that is so.
+    """
+    began_ms = int(json_object(client.fetch("/v1/audit/height?at=0", accept=JSON))["time_ms"])
     tip_ms = int(client.status()["time_ms"])
+    if to_milliseconds(moment) < began_ms:
+        return 0
     wanted = datetime.fromtimestamp(min(to_milliseconds(moment), tip_ms) / 1000, tz=moment.tzinfo)
     path = f"/v1/audit/height?at={quote(wanted.isoformat(), safe='')}"
     return int(json_object(client.fetch(path, accept=JSON))["height"])

@@ -150,6 +150,10 @@ class Client:
         """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
         return await self._obey(plans.ranges_of(self._memory, city, class_code, serial))
 
+    async def items_of(self, city: str, class_code: str, base: int, size: int) -> list[str]:
+        """Codes of the items with a record of their own in a range of serials, as a gateway says. Unproven."""
+        return await self._obey(plans.items_of(self._memory, city, class_code, base, size))
+
     async def schema(self, category: str) -> "Schema | None":
         """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
         from cityid.client.schemas import parse_schema, schema_digest
@@ -323,6 +327,10 @@ class SyncClient:
     def ranges_of(self, city: str, class_code: str, serial: int) -> list[dict[str, Any]]:
         """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
         return self._obey(plans.ranges_of(self._memory, city, class_code, serial))
+
+    def items_of(self, city: str, class_code: str, base: int, size: int) -> list[str]:
+        """Codes of the items with a record of their own in a range of serials, as a gateway says. Unproven."""
+        return self._obey(plans.items_of(self._memory, city, class_code, base, size))
 
     def schema(self, category: str) -> "Schema | None":
         """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""

@@ -18,9 +18,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from cityid._native import Answer, Trust, Verdict, header_json, verify
+from cityid._native import Answer, Code, Trust, Verdict, header_json, verify
 from cityid.client.operations import digest_of_document
 from cityid.client.replies import (
     CBOR,
@@ -57,6 +57,7 @@ __all__ = [
     "code_path",
     "configuration",
     "first_usable",
+    "items_of",
     "look_up",
     "proposal",
     "ranges_of",
@@ -73,6 +74,8 @@ Outcome = TypeVar("Outcome")
 Plan = Generator[Ask | Pause, Reply | Lost | None, Outcome]
 
 ROUNDS: Final = 3  # times that every gateway is asked before a question counts as unanswered
+SERIALS: Final = 1_000_000_000  # of a class
+ITEM_KIND: Final = 8  # first byte of an item's map key (P8)
 LOOK_UP_CODES: Final = 1_000  # the bound of POST /v1/resolve
 SUBMIT_BYTES: Final = 4 * 1024 * 1024  # of one request; a gateway refuses more
 TRUST_CHANGES: Final = 256  # changes of the validator set in one reply of /v1/trust
@@ -304,6 +307,29 @@ def ranges_of(memory: Memory, city: str, class_code: str, serial: int) -> Plan[l
     return found
 
 
+def items_of(memory: Memory, city: str, class_code: str, base: int, size: int) -> Plan[list[str]]:
+    """Codes of the items with a record of their own whose serials lie in a range, as a gateway says. Unproven."""
+    codes: list[str] = []
+    # Items stand in the order of city, class and serial; the list begins behind the place before the range (P8).
+    place = int(class_code) * SERIALS + base - 1
+    before = f"{city}{place // SERIALS:06d}{place % SERIALS:09d}".encode()
+    after: str | None = (bytes([ITEM_KIND]) + before).hex() if place >= 0 else None
+    while True:
+        query = {"prefix": f"MA.156.{city}", "limit": "1000"} | ({} if after is None else {"after": after})
+        reply = json_object((yield from first_usable(memory, "GET", f"/v1/codes?{urlencode(query)}")))
+        try:
+            found = [Code.parse(row["code"]) for row in reply["codes"] if row["kind"] == "item"]
+            after = reply["next"]
+        except (KeyError, TypeError) as error:
+            raise MalformedInput(f"/v1/codes answers with something else than a list of codes: {error!r}") from None
+        for code in found:
+            if (code.cls or "", code.serial or 0) >= (class_code, base + size):
+                return codes
+            codes.append(code.text)
+        if after is None:
+            return codes
+
+
 def blob(memory: Memory, digest: bytes) -> Plan[bytes]:
     """A small blob, checked against its digest, from the first gateway that has it.
 
@@ -495,8 +521,7 @@ def _parts(ids: Sequence[bytes], transactions: Mapping[bytes, bytes]) -> list[li
 
 def code_path(code: str) -> str:
     """Where a gateway answers about a code or an alias."""
-    # What is under MA is a path of its own. An alias is not: it may hold what means something else in a path, and is
-    # escaped whole.
+    # What is under MA is a path of its own. An alias may hold what means something else in a path: it is escaped whole.
     if code[:3].upper() == "MA.":
         return f"/{quote(code, safe='/.')}"
     return f"/v1/codes/{quote(code, safe='')}"
