@@ -130,6 +130,22 @@ def root_of_last(leaf: bytes, path: Sequence[bytes]) -> bytes:
     return leaf
 
 
+def table_root(records: Mapping[int, bytes], seed: bytes, depth: int) -> bytes:
+    """P41 and P43, over the whole of the tree that is not empty."""
+    nothing = tagged(b"table-empty")
+    level = dict[int, bytes]()
+    for index, record in records.items():
+        place = index.to_bytes(4, "big")
+        level[index] = tagged(b"table-leaf", place, tagged(b"table-salt", seed, place, record)[:16], record)
+    for _ in range(depth):
+        pairs = {index // 2: [level.get(index // 2 * 2 + side, nothing) for side in (0, 1)] for index in level}
+        level, nothing = (
+            {at: tagged(b"table-node", *pair) for at, pair in pairs.items()},
+            tagged(b"table-node", nothing, nothing),
+        )
+    return level.get(0, nothing)
+
+
 # ---------------------------------------------------------------- codes (P8, P9)
 
 

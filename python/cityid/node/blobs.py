@@ -9,8 +9,8 @@ never one that is in use; when nothing can give way, the newcomer is refused. Ta
 the same budget although they lie elsewhere (`Budget.add`). A file counts `FILE_BYTES` more than it has, so that their
 number is bounded, too.
 
-Names: HEX (a whole file), HEX.part (being fetched), HEX.N.upload (being received or moved), HEX.signed (empty: this city
-signed a storage receipt for the table of that digest). Every method blocks; any thread may call.
+Names: HEX (a whole file), HEX.part (being fetched), HEX.N.upload (being received or moved), HEX.signed (empty: this
+city signed a storage receipt for the table of that digest). Every method blocks; any thread may call.
 """
 
 import os
