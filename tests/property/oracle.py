@@ -196,7 +196,7 @@ def map_key(kind: int, code: str) -> bytes:
 # ---------------------------------------------------------------- answers (P38 to P41, P73)
 
 
-def table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
+def proven_table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
     """P41: the root that a table proof leads to."""
     salt, record, bitmap, siblings = table
     if (salt is None) != (record is None) or bitmap >> depth or len(siblings) != 32 * bitmap.bit_count():
@@ -306,7 +306,7 @@ class Chain:
             if self.table is None:
                 if item is None or item[2] <= height:
                     return "UNAVAILABLE"
-            elif table_root(depth, int(serial[digits:]), self.table) != root:
+            elif proven_table_root(depth, int(serial[digits:]), self.table) != root:
                 raise ValueError("another table")
         elif self.table is not None:
             raise ValueError("a table where none is")
