@@ -32,9 +32,10 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "answers": ("answer.verify.4", "answer.verify.100", "answer.bytes.present.4", "answer.bytes.absent.4"),
     "registration": ("ledger.register_ops",),
     "resolving": ("resolve.python.many.1m", "memory.bytes_per_record", "restart.1m"),
+    "sealing": ("seal.file.1m",),
     "writing": ("write.saturated.w4000", "write.saturated.w20000", "write.open.500"),
 }
-"""Module → the rows it makes; those of `writing` have `.p50` and `.p99` beside them."""
+"""Module → the rows it makes; those of `writing` have `.p50` and `.p99` beside them, that of `sealing` its steps."""
 
 
 def main() -> int:

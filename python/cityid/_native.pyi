@@ -16,13 +16,17 @@ from _typeshed import StrPath
 from typing_extensions import Buffer
 
 __all__ = [
+    "NEWEST_PROTOCOL",
     "Answer",
+    "AuditPage",
+    "Auditor",
     "Candidate",
     "Code",
     "Commit",
     "Consensus",
     "Disclosed",
     "Genesis",
+    "History",
     "Ledger",
     "Members",
     "Snapshot",
@@ -30,6 +34,7 @@ __all__ = [
     "Table",
     "TableWriter",
     "Tables",
+    "Told",
     "Trust",
     "Verdict",
     "build_transaction",
@@ -40,14 +45,19 @@ __all__ = [
     "cosignature_line",
     "cosignature_message",
     "cosignature_vkey",
+    "deciding_record",
+    "encode_audit_block",
+    "find_version",
     "finish_transaction",
     "header_hash",
     "header_json",
+    "is_under",
     "leaf_hash",
     "log_root",
     "make_item_code",
     "message_height",
     "parse_many",
+    "parse_prefix",
     "possession_message",
     "record_json",
     "sha256_many",
@@ -64,6 +74,9 @@ __all__ = [
     "verify_signatures",
     "verify_strict",
 ]
+
+NEWEST_PROTOCOL: int
+"""The newest protocol version whose rules this software knows (P67)."""
 
 # ---------------------------------------------------------------- codes
 @final
@@ -264,6 +277,8 @@ class Trust:
     """Time of that height, milliseconds since 1970 (UTC)."""
     validators: list[tuple[str, bytes]]
     """(city, consensus key) of the cities whose certificates count, ascending by city."""
+    validator_set: bytes
+    """The canonical bytes of its validator set, whose hash headers carry (P31)."""
     test: bool
     """Whether it is a TEST network."""
 
@@ -286,8 +301,8 @@ class Answer:
     """The height of its header."""
     time_ms: int
     """The time of its header, milliseconds since 1970 (UTC)."""
-    records: list[tuple[str, str | None]]
-    """(kind, record as JSON) of what it shows, in its order (P39); None is claimed to be absent."""
+    records: list[tuple[str, bytes | None]]
+    """(kind, encoded record) of what it shows, in its order (P39); None is claimed to be absent. See `record_json`."""
     table: bytes | None
     """Of an item of a sealed range: the table proof of its serial (P41), canonical CBOR; what P47 takes."""
 
@@ -337,6 +352,114 @@ def verify(
     no claim to be current. `max_age`, in seconds: an older header makes UNKNOWN; 80 when left out. `min_height`: a
     lower header makes UNKNOWN. Raises `ValueError` for a negative time, and nothing for what stands in the answer.
     """
+
+# ---------------------------------------------------------------- histories and audits
+@final
+class History:
+    """Every version of a record, and what proves them (P74). Nothing in it is believed before `verify`."""
+    @staticmethod
+    def join(parts: Sequence[History]) -> History:
+        """A history and the parts that continue it, as one. Raises `MalformedInput` over a limit."""
+    def __new__(
+        cls, answer: Answer | None, versions: Sequence[bytes], headers: Sequence[tuple[bytes, bytes]]
+    ) -> History:
+        """From an answer, the encoded records before the one that decides, newest first, and (header, inclusion path of
+        32 bytes a hash) of the heights at which versions were made, ascending. Without an answer it is a part that
+        continues another one. Raises `MalformedInput` over a limit.
+        """
+    @staticmethod
+    def from_bytes(data: Buffer) -> History:
+        """Reads canonical CBOR, up to 16 MiB and 4,096 versions. Raises `MalformedInput`."""
+    @staticmethod
+    def from_json(text: str) -> History:
+        """Reads the JSON form, up to 24 MiB. Raises `MalformedInput`."""
+    def to_bytes(self) -> bytes:
+        """Canonical CBOR."""
+    def to_json(self) -> str:
+        """The same content as JSON, bytes in base64url."""
+    answer: Answer | None
+    """The answer; None in a part that continues another one."""
+    def verify(
+        self,
+        trust: Trust,
+        *,
+        code: str | None = None,
+        now: int | float | None = None,
+        max_age: int | float | None = None,
+        min_height: int | None = None,
+    ) -> Told:
+        """Checks the answer as `verify` does, then that each version is the one whose hash the later one names, and the
+        headers under the answer's log. Pure; every history gets a verdict.
+        """
+
+@final
+class Told:
+    """What a history says under a trust."""
+
+    verdict: Verdict
+    """That of the answer, with the step `history`."""
+    complete: bool
+    """Whether it goes down to version 1."""
+    missing: tuple[int, int, bytes] | None
+    """(version, height at which it was made, hash) of the version that is missing next; None when nothing is."""
+    versions: list[tuple[int, int, int | None, str]]
+    """(version, height, time in milliseconds or None, record as JSON), newest first. Empty when nothing counts."""
+    def at(self, height: int) -> tuple[int | None, str | None]:
+        """Which version held after a height: (version, None); (None, None) before the first; (None, why) when it is not
+        known from this history.
+        """
+    def at_time(self, time_ms: int) -> tuple[int | None, str | None]:
+        """The same at a time, milliseconds since 1970 (UTC)."""
+    def extend(self, part: History) -> None:
+        """Adds a part that continues it. Raises `ProofInvalid` when it does not, and adds nothing then."""
+    def to_json(self) -> str:
+        """All of it, with stable keys."""
+
+@final
+class AuditPage:
+    """Up to 64 records of one state, proven together, each with versions before it (P77)."""
+    @staticmethod
+    def from_bytes(data: Buffer) -> AuditPage:
+        """Reads canonical CBOR, up to 16 MiB. Raises `MalformedInput`."""
+    def to_bytes(self) -> bytes:
+        """Canonical CBOR."""
+    def verify(self, trust: Trust) -> tuple[bytes, bytes, list[tuple[bytes, str | None, list[bytes]]]]:
+        """(header, root of the log that it ends, entries); an entry is (map key, code or None of a range, encoded
+        versions, the present one first).
+
+        Raises `CertificateInvalid` or `ProofInvalid` with what does not hold.
+        """
+
+@final
+class Auditor:
+    """Follows whole blocks from a height on (P78)."""
+    def __new__(cls, genesis_hash: bytes, first: int, peaks: bytes, sets: Sequence[bytes], prefix: str) -> Auditor:
+        """`peaks`: the complete subtrees of the log below height `first`, 32 bytes a hash, the largest first; `sets`:
+        canonical validator sets that headers name. Raises `MalformedInput`, or `CodeError` for the prefix.
+        """
+    def blocks(self, data: Buffer) -> list[str]:
+        """Checks a CBOR sequence of the next blocks: parents, votes, batches, transactions, receipts.
+
+        JSON of each: height, time, votes, and the transactions that concern the prefix. Raises `ProofInvalid`,
+        `CertificateInvalid`, `MalformedInput`.
+        """
+    log: tuple[int, bytes]
+    """(size, root) of the log up to the last block: to be compared with a certified header's."""
+
+def deciding_record(answer: Answer) -> tuple[bytes, bytes] | None:
+    """(map key, encoded record) of the record that decides in an answer, of which nothing is verified."""
+
+def find_version(changes: Buffer, key: bytes, hash: bytes) -> bytes | None:
+    """The record with this tagged hash (P11) that a height wrote under a key; `changes` are those of its `Commit`."""
+
+def encode_audit_block(header: bytes, certificate: bytes, receipts: bytes, batches: Sequence[bytes]) -> bytes:
+    """A whole block as auditors get it (P78)."""
+
+def parse_prefix(text: str) -> str:
+    """A prefix of codes in upper case: `MA.156`, or further parts of a code. Raises `CodeError`."""
+
+def is_under(prefix: str, code: str) -> bool:
+    """Whether a canonical code is under a prefix: equal, or going on at a boundary. Raises `CodeError`."""
 
 @final
 class Disclosed:
@@ -476,6 +599,8 @@ class Ledger:
     protocol: int
     """Protocol version of the next height (P67). `execute` and `validate` raise `RuleViolation` (`unknown_protocol`)
     when this software does not know it."""
+    def protocols(self) -> list[tuple[int, int]]:
+        """(version, height) of every protocol version there is or will be: from this height on it holds (P67)."""
     def parameters(self) -> dict[str, int]:
         """Limits and intervals by name (P6) for the next height; they change by governance (P66, P71)."""
     def cities(self) -> list[dict[str, Any]]:
@@ -578,6 +703,19 @@ class Ledger:
         """The consistency proof between two sizes of the log (RFC 9162): 32 bytes a hash, joined."""
     def log_root_at(self, size: int) -> bytes:
         """The root of the log of the first `size` headers."""
+    def genesis_changes(self) -> bytes:
+        """The records of block 0 in the form of `Commit.changes`: no store holds them."""
+    def log_peaks(self, size: int) -> bytes:
+        """The complete subtrees of the log of the first `size` headers, the largest first: 32 bytes a hash, joined."""
+    def listing(
+        self, snapshot: Snapshot, prefix: str, *, after: str | None = None, limit: int = 1000, ranges: bool = False
+    ) -> tuple[list[tuple[bytes, str | None, bytes]], str | None, int]:
+        """A page of what a snapshot holds under a prefix of codes: ((map key, code, record) each, where the next page
+        begins or None, how many sealed ranges were passed, whose items are in tables).
+
+        Ascending by kind and key; at most 1,000 entries and 200,000 look-ups, so a page that is not the last may be
+        empty. Ranges have no code. Raises `CodeError`, `MalformedInput`.
+        """
     def counters(self) -> dict[str, int]:
         """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `committed`,
         `rejected`.
@@ -589,6 +727,16 @@ class Snapshot:
 
     height: int
     """Its height."""
+    def record(self, key: Buffer) -> bytes | None:
+        """The encoded record under a map key (P8)."""
+    def sealed_version(self, key: Buffer, hash: bytes) -> bytes | None:
+        """The version of an item, by its map key, with this tagged hash: from the table of its range, or from those
+        before it, as far as they are at hand (`Ledger.use_tables`).
+        """
+    def audit_page(self, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> AuditPage:
+        """Records under up to 64 map keys, ascending, proven together, each with the versions given for it. Raises
+        `MalformedInput`, or `RuleViolation` (`not_ready`) at height 0.
+        """
     def range(self, city: str, cls: str, base: int, size: int) -> str | None:
         """The record of a range as JSON, or None when nobody holds it as one. Raises `MalformedInput` for what is no
         range.
@@ -651,10 +799,11 @@ class TableWriter:
         """
     def add_list(self, use_: str, model: str, serials: Buffer, *, status: str = "active") -> int:
         """Serials that ascend, 32-bit integers in native byte order (`array("I")`); how many. Raises as `add_run`."""
-    def add_csv(self, data: Buffer, *, salts: Buffer | None = None) -> bytes:
+    def add_csv(self, data: Buffer, *, salts: Buffer | None = None, category: tuple[str, str] | None = None) -> bytes:
         """A piece of a CSV text (RFC 4180, UTF-8); the rows that open its commitments, to keep.
 
-        The header comes first: `code`, or `serial`, `use` and `model`; `status` if wanted (active or allocated); every
+        The header comes first: `code`, or `serial`, `use` and `model`, or `serial` alone when `category` gives use and
+        model of every row; `status` if wanted (active or allocated); every
         other column is an attribute, and an empty value is left out. An empty piece ends the text and must come. The
         result is CSV: `code,attribute,schema,salt,value`, its header in the first piece. `salts` is 32 random bytes,
         fresh for each call (drawn here when left out), from which every value's own salt is made. Raises
@@ -728,6 +877,8 @@ class Tables:
 
         Raises `MalformedInput` when it is no table, `StorageError`.
         """
+    def remove(self, digest: Buffer) -> None:
+        """Takes a table out of the folder, damaged or not, and its files off the disk. Raises `StorageError`."""
     def get(self, digest: Buffer) -> Table | None:
         """The table with this digest, if it is there."""
     def digests(self) -> list[bytes]:

@@ -32,6 +32,7 @@ __all__ = [
     "generate",
     "key_path",
     "load",
+    "next_key_path",
     "parse_certificate",
     "read_private_file",
     "tls_certificate",
@@ -85,6 +86,11 @@ def key_path(directory: Path, purpose: str) -> Path:
     if purpose not in PURPOSES:
         raise InputError(f"there is no key of purpose {purpose!r}; the purposes are {', '.join(PURPOSES)}")
     return directory / f"{purpose}.pem"
+
+
+def next_key_path(directory: Path, purpose: str) -> Path:
+    """Where the key lies that is to replace the one of `key_path`, while both are needed."""
+    return key_path(directory, purpose).with_name(f"{purpose}.next.pem")
 
 
 def generate(path: Path, *, passphrase: bytes | None = None) -> FileSigner:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ import trio
 import trio.testing
 from starlette.types import ASGIApp
 
+from cityid import genesis
+from cityid._native import Ledger
 from cityid.client.plans import code_path
 from cityid.errors import (
     CodeError,
@@ -28,8 +31,9 @@ from cityid.errors import (
     StorageError,
 )
 from cityid.node.config import Address, Config, Limits, Timeouts
-from cityid.node.control import create_app, serve
+from cityid.node.control import FilesFace, create_app, serve
 from cityid.node.control.requests import choose
+from cityid.node.histories import Histories
 from cityid.node.telemetry import Log, Metrics
 
 ITEM = "MA.156.130100.A7K2/60.010203.1/000012345B"
@@ -95,9 +99,37 @@ class FakeLedger:
         return [{"city": "130100", "consensus": b"\x01", "transaction": [b"\x02"], "certificate": None}]
 
 
+def no_histories() -> Histories:
+    """Those of a network that has decided nothing: what is asked of them is tested where there is a store."""
+    cities = [("130100", "石家庄"), ("110000", "北京"), ("440300", "深圳"), ("330100", "杭州")]
+    with TemporaryDirectory() as folder:
+        made = genesis.create_network(Path(folder) / "network", cities, name="none", time_ms=1_790_000_000_000)
+    return Histories(Ledger(made), made, NoRecords())
+
+
+class NoRecords:
+    def batch(self, digest: bytes) -> bytes | None:
+        return None
+
+    def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
+        return None
+
+    def changes(self, height: int) -> bytes | None:
+        return None
+
+    def receipts(self, height: int) -> bytes | None:
+        return None
+
+
+HISTORIES = no_histories()
+
+
 class FakeNode:
+    files: FilesFace  # tests/integration/test_files.py has some
+
     def __init__(self) -> None:
         self.ledger = FakeLedger()
+        self.histories = HISTORIES
         self.results: list[tuple[bytes, str | None, str | None]] = [(FINE, None, None)]
         self.raises: Exception | None = None
         self.hold = trio.Event()
@@ -126,6 +158,9 @@ class FakeNode:
 
     def status(self) -> Mapping[str, Any]:
         return {"city": "130100", "height": "9", "name": "石家庄"}
+
+    def cities(self) -> Mapping[str, Any]:
+        return {"genesis": "00" * 32, "height": "1", "cities": []}
 
     def checkpoint(self) -> str | None:
         return "cityid/abc\n10\nAAAA\n\n— x y\n" if self.is_ready else None
@@ -512,9 +547,9 @@ async def test_openapi_names_every_route() -> None:
     async with open_site() as site:
         document = (await site.client.get("/openapi.json")).json()
         assert set(document["paths"]) >= {
-            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions", "/v1/transactions/{id}",
-            "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint", "/metrics",
-            "/health/live", "/health/ready",
+            "/MA.{rest}", "/alias:{rest}", "/v1/codes/{code}", "/v1/resolve", "/v1/transactions",
+            "/v1/transactions/{id}", "/v1/blocks/{height}", "/v1/status", "/v1/events", "/v1/trust", "/checkpoint",
+            "/metrics", "/health/live", "/health/ready",
         }  # fmt: skip
         for path in document["paths"].values():
             for operation in path.values():

@@ -16,11 +16,11 @@ import trio.testing
 from cityid import keys
 from cityid.errors import InputError
 from cityid.node.config import Address, Limits, Timeouts
-from cityid.node.frames import GOODBYE, HELLO, Hello, encode_frame
+from cityid.node.frames import GOODBYE, HELLO, Hello, encode_frame, widest_caps
 from cityid.node.messages import Frame
 from cityid.node.peers import Peers
 from cityid.node.telemetry import Log, Metrics
-from cityid.node.tls import Credentials, TlsStream, load_credentials
+from cityid.node.tls import Credentials, TlsStream, load_credentials, make_credentials
 
 LOW, MIDDLE, HIGH, STRANGER = "110000", "330100", "440300", "130100"
 GENESIS_HASH = bytes(range(32))
@@ -499,6 +499,96 @@ def test_frames_that_no_peer_would_take_are_never_sent(network_files: Path) -> N
         low.peers.send(HIGH, HELLO, b"", urgent=True)
 
 
+# ---------------------------------------------------------------- members and keys that change
+
+
+def replaced_credentials(root: Path, tmp_path: Path, city: str, new_tls_of: str) -> tuple[Credentials, keys.FileSigner]:
+    """What `city` shows and believes once `new_tls_of` has another TLS key; `tmp_path` keeps that key between calls."""
+    key_file = tmp_path / "tls.pem"
+    signer = keys.load(key_file) if key_file.exists() else keys.generate(key_file)
+    renewed = keys.parse_certificate(keys.tls_certificate(signer, new_tls_of))
+    known = {code: keys.parse_certificate((root / "certificates" / f"{code}.pem").read_bytes()) for code in
+             (LOW, MIDDLE, HIGH)} | {new_tls_of: renewed}  # fmt: skip
+    others = [certificate for code, certificate in known.items() if code != city]
+    own_file = key_file if city == new_tls_of else root / city / "tls.pem"
+    return make_credentials(known[city], key_file=own_file, others=others), signer
+
+
+async def test_the_link_of_a_removed_city_ends_and_it_does_not_come_back(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low, middle, high = (City(credentials_of(network_files, city), network) for city in (LOW, MIDDLE, HIGH))
+    async with running(low, middle, high):
+        await until(lambda: low.peers.connected == {MIDDLE, HIGH} and HIGH in middle.peers.connected)
+        for city in (low, middle):
+            without = credentials_of(network_files, city.city, (LOW, MIDDLE))
+            city.peers.reconfigure(without, {MIDDLE: address_of(MIDDLE)})
+        await until(lambda: low.peers.connected == {MIDDLE} and middle.peers.connected == {LOW})
+        assert (await low.event("peer_disconnected"))["reason"] == "not_member"
+        attempts = len(network.attempts)
+        await trio.sleep(60)
+        assert len(network.attempts) == attempts  # nobody dials it any more
+        assert not high.peers.connected
+
+
+async def test_a_city_that_is_admitted_is_dialled(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low = City(credentials_of(network_files, LOW, (LOW, MIDDLE)), network)
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(low, high):
+        await trio.sleep(10)
+        assert not low.peers.connected
+        low.peers.reconfigure(credentials_of(network_files, LOW), {HIGH: address_of(HIGH)})
+        await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
+
+
+async def test_a_city_without_an_address_is_waited_for(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low = City(credentials_of(network_files, LOW), network, addresses={MIDDLE: address_of(MIDDLE)})
+    high = City(credentials_of(network_files, HIGH), network)
+    async with running(low, high):
+        await until(lambda: any(event["reason"] == "no_address" for event in low.events("peer_unreachable")))
+        low.peers.reconfigure(credentials_of(network_files, LOW), {HIGH: address_of(HIGH)})
+        await until(lambda: HIGH in low.peers.connected)
+
+
+@pytest.mark.parametrize("renews", [LOW, HIGH])
+async def test_a_replaced_tls_key_ends_the_old_link_and_makes_a_new_one(
+    network_files: Path, tmp_path: Path, renews: str
+) -> None:
+    network = MemoryNetwork()
+    low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
+    addresses = {city: address_of(city) for city in (MIDDLE, HIGH)}
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
+        other = high if renews == LOW else low
+        credentials, _ = replaced_credentials(network_files, tmp_path, other.city, renews)
+        other.peers.reconfigure(credentials, addresses)
+        assert (await other.event("peer_disconnected"))["reason"] == "not_member"
+        # The old key is refused from now on, however often it comes.
+        await until(lambda: bool(other.events("peer_refused") or other.events("peer_unreachable")))
+        assert not other.peers.connected
+        renewing = low if renews == LOW else high
+        credentials, _ = replaced_credentials(network_files, tmp_path, renews, renews)
+        renewing.peers.reconfigure(credentials, addresses)
+        await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
+
+
+async def test_caps_change_for_links_that_are_there(network_files: Path) -> None:
+    network = MemoryNetwork()
+    low, high = (City(credentials_of(network_files, city), network) for city in (LOW, HIGH))
+    addresses = {city: address_of(city) for city in (MIDDLE, HIGH)}
+    large = bytes(2_000_000)
+    async with running(low, high):
+        await until(lambda: HIGH in low.peers.connected and LOW in high.peers.connected)
+        with pytest.raises(InputError, match="over its cap"):
+            low.peers.send(HIGH, BATCH, large, urgent=False)
+        for city in (low, high):
+            city.peers.reconfigure(credentials_of(network_files, city.city), addresses, widest_caps())
+        assert low.peers.send(HIGH, BATCH, large, urgent=False)
+        assert await high.frames(BATCH) == [Frame(LOW, BATCH, large)]
+        assert not high.events("peer_disconnected")
+
+
 # ---------------------------------------------------------------- set-up errors
 
 
@@ -511,11 +601,6 @@ def test_credentials_are_compared_with_the_genesis(network_files: Path, tmp_path
         load_credentials(HIGH, genesis, keys_directory=network_files / LOW, certificates=certificates)
     with pytest.raises(InputError, match="the TLS certificate of city 110000 cannot be read"):
         load_credentials(HIGH, genesis, keys_directory=network_files / HIGH, certificates=tmp_path)
-
-
-def test_a_missing_address_is_found_at_the_start(network_files: Path) -> None:
-    with pytest.raises(InputError, match="no address is set for 330100"):
-        City(credentials_of(network_files, LOW), None, addresses={HIGH: address_of(HIGH)})
 
 
 def test_an_encrypted_tls_key_works(network_files: Path, tmp_path: Path) -> None:

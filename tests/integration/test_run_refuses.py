@@ -91,6 +91,12 @@ def test_a_tls_key_of_another_city(made: Path, node: Path, run_node: Callable[..
     assert "is not the TLS key that the genesis holds" in run_node(node / "node.toml", status=2)
 
 
+def test_a_founder_without_the_address_of_a_higher_city(node: Path, run_node: Callable[..., str]) -> None:
+    lines = (node / "node.toml").read_text().splitlines()
+    (node / "node.toml").write_text("\n".join(line for line in lines if not line.startswith("440300")) + "\n")
+    assert "no address is set for 440300" in run_node(node / "node.toml", status=2)
+
+
 @pytest.mark.parametrize("which", ["peers", "http"])
 def test_an_address_that_is_taken(node: Path, run_node: Callable[..., str], which: str) -> None:
     config = load(node / "node.toml")

@@ -130,6 +130,22 @@ def root_of_last(leaf: bytes, path: Sequence[bytes]) -> bytes:
     return leaf
 
 
+def table_root(records: Mapping[int, bytes], seed: bytes, depth: int) -> bytes:
+    """P41 and P43, over the whole of the tree that is not empty."""
+    nothing = tagged(b"table-empty")
+    level = dict[int, bytes]()
+    for index, record in records.items():
+        place = index.to_bytes(4, "big")
+        level[index] = tagged(b"table-leaf", place, tagged(b"table-salt", seed, place, record)[:16], record)
+    for _ in range(depth):
+        pairs = {index // 2: [level.get(index // 2 * 2 + side, nothing) for side in (0, 1)] for index in level}
+        level, nothing = (
+            {at: tagged(b"table-node", *pair) for at, pair in pairs.items()},
+            tagged(b"table-node", nothing, nothing),
+        )
+    return level.get(0, nothing)
+
+
 # ---------------------------------------------------------------- codes (P8, P9)
 
 
@@ -180,7 +196,7 @@ def map_key(kind: int, code: str) -> bytes:
 # ---------------------------------------------------------------- answers (P38 to P41, P73)
 
 
-def table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
+def proven_table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
     """P41: the root that a table proof leads to."""
     salt, record, bitmap, siblings = table
     if (salt is None) != (record is None) or bitmap >> depth or len(siblings) != 32 * bitmap.bit_count():
@@ -220,7 +236,7 @@ class Chain:
             raise ValueError("a record of another kind")
         return found
 
-    def present(self, kind: int, key: str, children: Sequence[int]) -> Any:
+    def present(self, kind: int, key: str, children: Sequence[int | None]) -> Any:
         found = self.take(kind, key)
         if found is None or found.get(6) not in children:
             raise ValueError("no record that says where what is below it would live")
@@ -259,7 +275,7 @@ class Chain:
         return self.item(found[17], city, class_, serial)
 
     def item(self, asked: str | None, city: str, class_: str, serial: str) -> str:
-        """What a code, or only a place, is; P41: of leaf and item record the higher version, of equal ones the record."""
+        """What a code, or only a place, is (P39); of leaf and item record the higher version counts (P41)."""
         place = city + class_
         own = decode(self.rest[-1][1]) if self.rest and self.rest[-1][0] == 8 and self.rest[-1][1] else None
         leaf = decode(self.table[1]) if self.table is not None and self.table[1] is not None else None
@@ -290,7 +306,7 @@ class Chain:
             if self.table is None:
                 if item is None or item[2] <= height:
                     return "UNAVAILABLE"
-            elif table_root(depth, int(serial[digits:]), self.table) != root:
+            elif proven_table_root(depth, int(serial[digits:]), self.table) != root:
                 raise ValueError("another table")
         elif self.table is not None:
             raise ValueError("a table where none is")
@@ -304,7 +320,7 @@ class Chain:
 
 
 def verify_item(answer: bytes, genesis_hash: bytes, validators: Sequence[bytes]) -> str:
-    """The verdict about an item, by its code, its 21 digits, a named alias or an old number; ValueError when refused."""
+    """The verdict about an item by its code, 21 digits, named alias or old number; ValueError when refused."""
     version, subject, records, ops, hashes, table, header_bytes, log_path, commit = decode(answer)
     if version != 1:
         raise ValueError("not an answer of this kind")

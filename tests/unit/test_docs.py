@@ -23,6 +23,7 @@ from cityid._native import make_item_code
 from cityid.genesis import PARAMETERS
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control.problems import TYPES
+from cityid.node.exchange import Exchange
 from cityid.node.face import Face
 from cityid.node.host import Host
 from cityid.node.peers import Peers
@@ -139,7 +140,8 @@ def test_every_command_problem_and_metric_stands_in_the_operating_guide() -> Non
         assert f"`{name}" in text or f"cityid {name}" in text, name
     for name, (status, _) in TYPES.items():
         assert f"| `{name}` | {status} |" in text, name
-    for part, figures in (("ledger", Face.figures), ("peers", Peers.stats), ("host", Host.figures)):
+    watched = ("ledger", Face.figures), ("peers", Peers.stats), ("host", Host.figures), ("exchange", Exchange.figures)
+    for part, figures in watched:
         names = re.findall(r'"([a-z_]+)(?::\w+)?":', inspect.getsource(figures))
         assert names
         for name in names:

@@ -1,4 +1,4 @@
-"""Governance as Python sees it: what the committed state says of cities, limits and validators, and trust that follows."""
+"""Governance as Python sees it: what the committed state says of cities, limits, validators; and trust that follows."""
 
 import hashlib
 import json
@@ -76,6 +76,7 @@ class Network:
             reason, commit = self.block({"op": "vote", "city": city, "proposal": self.proposals}, city)
             assert reason == "committed"
         return commit
+
 
 @pytest.fixture
 def network() -> Network:

@@ -5,6 +5,7 @@ its id, and can lose replies, so that a run may be broken off anywhere.
 """
 
 import csv
+import hashlib
 import io
 import json
 import stat
@@ -17,20 +18,27 @@ import pytest
 
 from cityid._native import commitment
 from cityid.client.importing import (
+    Adoption,
     Columns,
     Journal,
     Reject,
     Row,
     Summary,
     Target,
+    check_against,
     import_rows,
+    numbers,
     read_table,
+    with_aliases,
+    with_serials,
     write_rejects,
 )
 from cityid.client.importing import rows as reading
 from cityid.client.importing import run as running
+from cityid.client.importing.journal import Disclosure, digest_of
 from cityid.client.operations import Operation, Range
 from cityid.client.replies import Receipt
+from cityid.client.schemas import parse_schema
 from cityid.errors import InputError, RuleViolation, StorageError, Unavailable
 
 TARGET = Target("130100", "A7K2", "60", "010203", "1")
@@ -182,7 +190,7 @@ def test_rejects_are_a_table_that_no_spreadsheet_runs(tmp_path: Path) -> None:
 def test_every_reason_has_a_cure_in_both_languages() -> None:
     from cityid.client.importing.rejects import CURES, NAMES
 
-    source = Path(reading.__file__).read_text() + Path(running.__file__).read_text()
+    source = "".join(Path(str(module.__file__)).read_text() for module in (reading, running, numbers))
     for reason, cures in CURES.items():
         assert f'"{reason}"' in source, f"nothing gives the reason {reason}"
         assert all(cures)
@@ -207,6 +215,7 @@ class FakeRegister:
         self.aliases: dict[str, str] = {}
         self.lose_after: int | None = None  # acts on a submission, then loses its reply
         self.refuse: str | None = None
+        self.refuse_once: str | None = None
 
     async def sign(self, operations: Sequence[Operation], *, by: str = "holder") -> tuple[bytes, bytes, int]:
         self.signed += 1
@@ -228,9 +237,13 @@ class FakeRegister:
     async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for code in codes:
+            if code.startswith("alias:"):
+                named = self.aliases.get(code.rpartition(":")[2])
+                rows.append({"verdict": "REGISTERED", "code": named} if named else {"verdict": "NOT_REGISTERED"})
+                continue
             item = self.items.get(int(code.rpartition("/")[2][:9]))
             found = (
-                {"verdict": "REGISTERED", "record": {"commitments": item}}
+                {"verdict": "REGISTERED", "code": code, "record": {"commitments": item}}
                 if item is not None
                 else {"verdict": "NOT_REGISTERED"}
             )
@@ -241,6 +254,9 @@ class FakeRegister:
         return self.taken.get(held.base)
 
     def _execute(self, id: bytes, operations: Sequence[Operation]) -> Receipt:
+        if self.refuse_once is not None:
+            reason, self.refuse_once = self.refuse_once, None
+            return Receipt(id, "rejected", 7, reason=reason, operation=0)
         if self.refuse is not None:
             return Receipt(id, "rejected", 7, reason=self.refuse, operation=0)
         outputs: list[tuple[int, int] | None] = []
@@ -249,6 +265,22 @@ class FakeRegister:
                 outputs.append((self.next_range, operation["size"]))
                 self.held.append((self.next_range, operation["size"]))
                 self.next_range += operation["size"]
+                continue
+            if operation["op"] == "reserve_range":
+                if operation["base"] in self.taken:
+                    return Receipt(id, "rejected", 7, reason="exists", operation=0)
+                self.taken[operation["base"]] = TARGET.holder()
+                self.held.append((operation["base"], operation["size"]))
+                outputs.append(None)
+                continue
+            if operation["op"] == "register_aliases":
+                named = {entry["alias"]: entry["code"] for entry in operation["aliases"]}
+                if not named.keys().isdisjoint(self.aliases):
+                    for item in operations[0]["items"]:  # all or nothing (P20)
+                        del self.items[item["serial"]]
+                    return Receipt(id, "rejected", 7, reason="exists", operation=1)
+                self.aliases |= named
+                outputs.append(None)
                 continue
             serials = [item["serial"] for item in operation["items"]]
             if len(json.dumps(operation)) > 64 * 1024 * 2:
@@ -313,7 +345,11 @@ async def test_running_it_again_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", range(6))
-async def test_broken_off_anywhere_a_second_run_ends_where_one_run_would(tmp_path: Path, lost: int) -> None:
+async def test_broken_off_anywhere_a_second_run_ends_where_one_run_would(
+    tmp_path: Path, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BATCH_ITEMS", 250)
+    monkeypatch.setattr(running, "WAVE", 1)
     register = FakeRegister()
     register.lose_after = lost
     with pytest.raises(Unavailable, match="the line is dead"):
@@ -441,6 +477,138 @@ async def test_batches_that_are_too_large_are_halved(tmp_path: Path, monkeypatch
     summary = await run(tmp_path / "l.csv", register, table(1_000))
     assert (summary.imported, summary.rejects) == (1_000, [])
     assert len(register.items) == 1_000
+
+
+def test_lines_and_digests_are_the_json_that_they_look_like() -> None:
+    attributes = {
+        "名称": ("text", bytes(range(16)), 'a "quoted"\n\\ line\u2028'),
+        "b": ("degrees/WGS84", bytes(16), "1"),
+    }
+    one = Disclosure('L"1', 2, "ab" * 16, 7, TARGET.code(7), attributes)
+    assert Disclosure.from_json(json.loads(one.to_line())) == one
+    assert one.to_line().count("\n") == 1
+    for row in (Row(2, "L1", None, {"b": "x\u00e9", "a": 'say "1"'}), Row(2, "L1", 7, {"id": "L1"})):
+        text = json.dumps([row.serial, sorted(row.attributes.items())], ensure_ascii=False, separators=(",", ":"))
+        assert digest_of(row) == hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# ---------------------------------------------------------------- adopting
+
+
+ADOPTION = Adoption("130100.A7K2", by_city=False)
+
+
+async def test_old_numbers_keep_their_serials_and_become_aliases(tmp_path: Path) -> None:
+    register = FakeRegister()
+    found = read("number,place,name\nOLD-7,7,a\nOLD-5007,5007,b\n", chosen={"number": "id", "place": "serial"})
+    summary = await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    assert (summary.imported, summary.rejects, summary.reserved) == (2, [], [(0, 1_000), (5_000, 1_000)])
+    assert register.signers[0] == "city"
+    assert register.aliases == {"OLD-7": TARGET.code(7), "OLD-5007": TARGET.code(5_007)}
+    # The old number is public as an alias; it is not committed to.
+    assert {serial: list(item) for serial, item in register.items.items()} == {7: ["name"], 5_007: ["name"]}
+    sent = len(register.sent)
+    again = await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    assert (again.already, again.imported, len(register.sent)) == (2, 0, sent)
+
+
+async def test_rows_without_a_serial_get_a_free_one_outside_of_what_was_reserved(tmp_path: Path) -> None:
+    register = FakeRegister()
+    register.next_range = 9_000
+    found = read("id,serial\nA,3\nB,\n", blank_serials=True)
+    summary = await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    assert (summary.imported, summary.reserved, summary.ranges) == (2, [(0, 1_000)], [(9_000, 1_000)])
+    assert sorted(register.items) == [3, 9_000]
+
+
+async def test_a_range_of_somebody_else_costs_its_rows_only(tmp_path: Path) -> None:
+    register = FakeRegister()
+    register.taken = {1_000: "MA.156.130100.B3Q8", 2_000: TARGET.holder()}
+    register.held = [(2_000, 1_000)]
+    found = read("id,serial\nA,1\nB,1001\nC,2001\n")
+    summary = await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    assert [(reject.line, reject.reason) for reject in summary.rejects] == [(3, "not_in_range")]
+    assert sorted(register.items) == [1, 2_001]
+    assert sorted(summary.reserved) == [(0, 1_000), (2_000, 1_000)]
+
+
+async def test_an_alias_that_is_taken_costs_its_row_only(tmp_path: Path) -> None:
+    register = FakeRegister()
+    register.aliases = {"B": "another code"}
+    summary = await run(tmp_path / "l.csv", register, read("id,serial\nA,1\nB,2\nC,3\n"), adoption=ADOPTION)
+    assert [(reject.line, reject.reason) for reject in summary.rejects] == [(3, "exists")]
+    assert sorted(register.items) == [1, 3]
+
+
+async def test_a_reservation_whose_reply_was_lost_is_sent_again_as_it_was(tmp_path: Path) -> None:
+    register = FakeRegister()
+    register.lose_after = 0
+    found = read("id,serial\nA,1\n")
+    with pytest.raises(Unavailable):
+        await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    register.lose_after = None
+    summary = await run(tmp_path / "l.csv", register, found, adoption=ADOPTION)
+    assert register.sent[0] == register.sent[1]
+    assert (summary.imported, summary.reserved) == (1, [(0, 1_000)])
+
+
+def test_a_number_of_21_digits_gives_its_serial() -> None:
+    numbers = [
+        "130104010203000000007",
+        "130105010203000000007",
+        "130104010204000000008",
+        "130104",
+        "130104010203000000009",
+    ]
+    _, rows = read("id\n" + "\n".join(numbers))
+    found = with_serials(rows, "id", "010203")
+    assert [row.serial for row in found if isinstance(row, Row)] == [7, 9]
+    assert reasons(found) == [(3, "duplicate_serial"), (4, "other_class"), (5, "not_21_digits")]
+    by_city = Adoption("130100", by_city=True, without="130100")
+    assert [by_city.needs_alias(number) for number in ("130104010203000000007", "130100010203000000007")] == [
+        True,
+        False,
+    ]
+
+
+def test_what_cannot_be_an_alias_is_named() -> None:
+    _, rows = read("id\nA-1\nB 2\n路灯\n" + "x" * 65 + "\n")
+    assert reasons(with_aliases(rows, "id")) == [(3, "bad_alias"), (4, "bad_alias"), (5, "bad_alias")]
+
+
+async def test_a_rate_that_is_passed_costs_time_and_no_row(tmp_path: Path) -> None:
+    register = FakeRegister()
+    register.refuse_once = "rate_exceeded"
+    summary = await run(tmp_path / "l.csv", register, table(10))
+    assert (summary.imported, summary.rejects) == (10, [])
+
+
+# ---------------------------------------------------------------- schemas
+
+
+def test_rows_are_checked_against_the_schema_of_their_category() -> None:
+    schema = parse_schema(b'{"type": "object", "required": ["id"], "properties": {"power": {"pattern": "^[0-9]+$"}}}')
+    _, rows = read("id,power\nA,60\nB,strong\nC,\n")
+    checked = check_against(schema, rows)
+    [fault] = [row for row in checked if isinstance(row, Reject)]
+    assert (fault.line, fault.column, fault.reason) == (3, "power", "schema")
+    assert "strong" in fault.value
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "no JSON"),
+        ("[]", '"type": "object"'),
+        ('{"type": "object", "required": 7}', "breaks JSON Schema"),
+        ('{"type": "object", "properties": {"a": {"type": "colour"}}}', "breaks JSON Schema"),
+        ('{"type": "object", "$ref": "https://elsewhere.example/schema"}', "not in it"),
+        ('{"type": "object", "title": "' + "x" * 300_000 + '"}', "shorter"),
+    ],
+)
+def test_what_is_no_schema_is_refused_with_the_reason(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        parse_schema(text.encode())
 
 
 def test_the_synthetic_register_is_the_same_for_a_seed_and_says_what_it_is(tmp_path: Path) -> None:

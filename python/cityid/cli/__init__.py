@@ -11,6 +11,7 @@ import typer
 
 from cityid.cli import (
     adopting,
+    auditing,
     classes,
     demo,
     founding,
@@ -22,7 +23,9 @@ from cityid.cli import (
     organisations,
     profiles,
     ranges,
+    sealing,
     simulation,
+    tracing,
     transactions,
     trusts,
     verdicts,
@@ -52,9 +55,10 @@ GROUPS: Final = (
         profiles,
         importing,
         adopting,
+        sealing,
         transactions,
     ),
-    *(governing, verdicts, demo, simulation),
+    *(governing, verdicts, tracing, auditing, demo, simulation),
 )
 for group in GROUPS:
     group.add_commands(app)

@@ -79,6 +79,11 @@ class Asking:
     trust_file: Path | None
     as_json: bool
 
+    @staticmethod
+    def from_options(at: At = None, trust: TrustFile = None, as_json: Json = False) -> "Asking":
+        """What a command line says."""
+        return Asking(at, trust, as_json)
+
     def trust(self) -> Trust:
         """The trust file that was named, or the pinned one."""
         return load_trust(self.trust_file)
@@ -116,6 +121,21 @@ class Acting:
     basis: Path | None
     prepare: Path | None
     others: list[str]
+
+    @staticmethod
+    def from_options(
+        key: KeyFiles = None,
+        passphrase_file: PassphraseFile = None,
+        reason: Reason = None,
+        basis: Basis = None,
+        prepare: Prepare = None,
+        signer: Signers = None,
+        at: At = None,
+        trust: TrustFile = None,
+        as_json: Json = False,
+    ) -> "Acting":
+        """What a command line says."""
+        return Acting(Asking(at, trust, as_json), key or [], passphrase_file, reason, basis, prepare, signer or [])
 
     def signers(self) -> "list[Signer]":
         """The keys that sign here and now."""
@@ -199,18 +219,27 @@ def show_receipt(asking: Asking, receipt: "Receipt", subject: str, more: Mapping
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Puts the options of `Asking` or `Acting` in the place of the parameter of that type."""
+    """Puts the options of a bundle in the place of each parameter whose type is one: `Asking`, `Acting`, or any other
+    class with a function `from_options` that has the options as its parameters.
+    """
     signature = inspect.signature(command, eval_str=True)
-    makers: dict[type, Callable[..., Asking | Acting]] = {Asking: _asking, Acting: _acting}
-    [(name, maker)] = [(p.name, makers[p.annotation]) for p in signature.parameters.values() if p.annotation in makers]
-    options = inspect.signature(maker, eval_str=True).parameters
-    own = [p for p in signature.parameters.values() if p.name != name]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *options.values()]]
+    own: list[inspect.Parameter] = []
+    bundles: dict[str, tuple[Callable[..., Any], dict[str, inspect.Parameter]]] = {}
+    for parameter in signature.parameters.values():
+        maker = getattr(parameter.annotation, "from_options", None)
+        if maker is None:
+            own.append(parameter)
+        else:
+            bundles[parameter.name] = maker, dict(inspect.signature(maker, eval_str=True).parameters)
+    options = [option for _, found in bundles.values() for option in found.values()]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *options]]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        made = maker(**{option: given.pop(option) for option in options})
-        command(**given, **{name: made})
+        made = {
+            name: maker(**{option: given.pop(option) for option in found}) for name, (maker, found) in bundles.items()
+        }
+        command(**given, **made)
 
     # What typer reads instead of the wrapped function's own signature.
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -232,24 +261,6 @@ def hex_bytes(text: str, length: int | None = None) -> bytes:
     if length is not None and len(data) != length:
         raise InputError(f"{text[:80]!r} has {len(data)} bytes, and {length} are needed.")
     return data
-
-
-def _asking(at: At = None, trust: TrustFile = None, as_json: Json = False) -> Asking:
-    return Asking(at, trust, as_json)
-
-
-def _acting(
-    key: KeyFiles = None,
-    passphrase_file: PassphraseFile = None,
-    reason: Reason = None,
-    basis: Basis = None,
-    prepare: Prepare = None,
-    signer: Signers = None,
-    at: At = None,
-    trust: TrustFile = None,
-    as_json: Json = False,
-) -> Acting:
-    return Acting(Asking(at, trust, as_json), key or [], passphrase_file, reason, basis, prepare, signer or [])
 
 
 def _receipt_json(receipt: "Receipt", subject: str) -> dict[str, Any]:

@@ -5,9 +5,8 @@ serial, and the old number becomes an alias by which it is found. What an import
 rejects holds here, too: running it again changes nothing.
 """
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,13 +29,11 @@ from cityid.cli.parts import City, Class, Model, Use
 from cityid.errors import InputError
 
 if TYPE_CHECKING:
-    from cityid.client.importing import Reject, Row, Summary, Target
+    from cityid.client.importing import Summary
 
 __all__ = ["add_commands"]
 
 group = typer.Typer(no_args_is_help=True, help="Take over numbers that were given before the city joined.")
-ALIAS: Final = re.compile(r"[ -~]{1,64}")  # P49
-NUMBER: Final = re.compile(r"[0-9]{21}")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -91,7 +88,7 @@ def numbers(
     """
     import trio
 
-    from cityid.client.importing import Adoption, Target
+    from cityid.client.importing import Adoption, Target, with_aliases, with_serials
 
     believed = load_trust(trust)
     holder = open_signer(key, passphrase_file)
@@ -108,7 +105,8 @@ def numbers(
         raise InputError(
             "With --digits the old number gives the serial. Next: leave that column out with --map COLUMN="
         )
-    rows = _numbered(rows, target, table.columns.column("id") or "id", digits=digits)
+    column = table.columns.column("id") or "id"
+    rows = with_serials(rows, column, class_code) if digits else with_aliases(rows, column)
 
     async def run() -> "Summary":
         async with async_client(at, believed) as client:
@@ -136,26 +134,3 @@ def district(
 
     with acting.open() as session:
         session.transact(map_district(city, district_code), f"MA.156.{city}")
-
-
-def _numbered(rows: "list[Row | Reject]", target: "Target", column: str, *, digits: bool) -> "list[Row | Reject]":
-    """Rows whose number can be an alias, with the serial that 21 digits give them; the others are rejected."""
-    from cityid.client.importing import Reject, Row
-
-    found: list[Row | Reject] = []
-    serials: set[int] = set()
-    for row in rows:
-        if isinstance(row, Reject):
-            found.append(row)
-        elif not digits:
-            found.append(row if ALIAS.fullmatch(row.id) else Reject(row.line, column, row.id, "bad_alias"))
-        elif not NUMBER.fullmatch(row.id):
-            found.append(Reject(row.line, column, row.id, "not_21_digits"))
-        elif row.id[6:12] != target.class_code:
-            found.append(Reject(row.line, column, row.id, "other_class"))
-        elif (serial := int(row.id[12:])) in serials:
-            found.append(Reject(row.line, column, row.id, "duplicate_serial"))
-        else:
-            serials.add(serial)
-            found.append(Row(row.line, row.id, serial, row.attributes))
-    return found

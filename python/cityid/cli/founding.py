@@ -4,7 +4,7 @@ A ceremony in three steps, and no private key ever leaves its machine. Each city
 public entry; the entries are exchanged. Each city runs `genesis` over all entries, and people compare its six words.
 Each city runs `init --network`, which checks that the genesis holds its own keys, and makes what `run` needs: the
 configuration and an empty data folder. Only `init` makes a data folder: a node that made one by itself would forget
-its votes and vote twice. Nothing that exists is overwritten.
+its votes and vote twice. Nothing that exists is overwritten. How a city joins later stands in joining.py.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cityid._native import Genesis, Trust
-from cityid.cli.common import Json, PassphraseFile, passphrase, read_bounded
+from cityid.cli.common import At, Json, PassphraseFile, gateways, passphrase, read_bounded
 from cityid.cli.messages import choose
 from cityid.cli.output import say, show
 from cityid.errors import InputError, MalformedInput
@@ -44,6 +44,15 @@ def init(
             "--network", metavar="DIR", help="What `cityid genesis` made: make the node of CITY ready to run."
         ),
     ] = None,
+    join: Annotated[
+        Path | None,
+        typer.Option(
+            "--join",
+            metavar="GENESIS",
+            help="The genesis file of a running network: make the node of CITY ready for it.",
+        ),
+    ] = None,
+    at: At = None,
     name: Annotated[str | None, typer.Option(help="The city's name; from the shipped table when left out.")] = None,
     peers: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help=f"Where other cities reach this node ({PEER_ADDRESS}).")
@@ -54,10 +63,18 @@ def init(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make one city's keys and its public entry; with --network, what its node needs to run.
+    """Make one city's keys and its public entry; with --network or --join, what its node needs to run.
 
-    Private keys stay in DIR/keys. Run it twice: first without --network, and again when the genesis is made.
+    Private keys stay in DIR/keys. Run it twice: first without either, and again when the genesis is made, or with
+    --join GENESIS --at URL for a network that runs already.
     """
+    if join is not None:
+        if not (network is None and name is None and peers is None and http is None):
+            raise InputError("--join goes with --at and --passphrase-file only: the entry in DIR holds the rest.")
+        from cityid.cli import joining
+
+        joining.join(city, directory, join, gateways(at), passphrase_file, as_json=as_json)
+        return
     if network is None:
         _make_entry(city, directory, name, peers, http, passphrase_file, as_json=as_json)
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cityid._native import Answer, Code, make_item_code
+from cityid._native import Answer, Code, make_item_code, record_json
 from cityid.cli.acting import Acting, Asking, Session, example, with_options
 from cityid.cli.messages import choose
 from cityid.cli.output import say
@@ -293,7 +293,7 @@ def _empty_place(session: Session, item: Code) -> _Present:
 
 def _only_by_override(answer: Answer) -> bool:
     """Whether the table of the item's range is as new as the item's own record, or there is no such record (P47)."""
-    records = {kind: None if text is None else json.loads(text) for kind, text in answer.records}
+    records = {kind: None if data is None else json.loads(record_json(data)) for kind, data in answer.records}
     held = records.get("thousand") or records.get("million") or {}
     own = records.get("item")
     if "table" not in held:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cityid._native import possession_message
+from cityid.cli.acting import example
 from cityid.cli.common import Json, PassphraseFile, TrustFile, load_trust, open_signer, passphrase, read_bounded
 from cityid.cli.output import show
 from cityid.errors import InputError
@@ -75,6 +76,28 @@ def possession(
     }
     value |= {"from": from_height, "until": until_height, "text": text}
     show(value, text, as_json=as_json)
+
+
+@group.command(
+    epilog=example("cityid keys certificate city/keys/tls.next.pem --city 130100 --out tls.next.crt"),
+)
+def certificate(
+    path: KeyPath,
+    city: Annotated[str, typer.Option("--city", metavar="CITY", help="Whose TLS key it is: six digits.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Gets the certificate, PEM; it is not secret.")],
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make the self-signed certificate of a TLS key that is to replace another one, for `cityid gov propose`."""
+    from cityid import keys
+
+    pem = keys.tls_certificate(keys.load(path, passphrase=passphrase(passphrase_file)), city)
+    try:
+        with out.open("xb") as file:
+            file.write(pem)
+    except FileExistsError:
+        raise InputError(f"{out} exists, and nothing is overwritten. Next: choose another file.") from None
+    show({"certificate": str(out), "city": city}, str(out), as_json=as_json)
 
 
 @group.command()

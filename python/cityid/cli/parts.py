@@ -1,14 +1,13 @@
 """How codes, ranges, attributes, services and keys are written on the command line, and read into values."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cityid._native import Code, commitment
+from cityid._native import Code
 from cityid.cli.acting import hex_bytes
 from cityid.errors import InputError, MalformedInput
 
@@ -31,6 +30,7 @@ __all__ = [
     "Size",
     "Use",
     "commit",
+    "existing",
     "key_entry",
     "named",
     "of_kind",
@@ -39,9 +39,8 @@ __all__ = [
     "record_commitments",
     "record_services",
     "services",
+    "write_private",
 ]
-
-SALT_BYTES: Final = 16
 
 City = Annotated[str, typer.Option("--city", metavar="CITY", help="Six digits, for example 130100.")]
 Org = Annotated[str, typer.Option("--org", metavar="ORG", help="4 to 8 of A-Z 0-9.")]
@@ -93,13 +92,10 @@ def commit(code: str, attributes: Mapping[str, str], disclosures: Path | None) -
         raise InputError(
             "Attributes are committed to with salts that only you have. Next: say --disclosures FILE to keep them."
         )
-    salts = {name: os.urandom(SALT_BYTES) for name in attributes}
-    shown = {name: {"schema": "text", "salt": salts[name].hex(), "value": value} for name, value in attributes.items()}
-    with os.fdopen(os.open(disclosures, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
-        file.write(json.dumps({"code": code, "attributes": shown}, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return {name: commitment(code, name, "text", salts[name], value) for name, value in attributes.items()}
+    from cityid.client.attributes import AttributeStore
+
+    with AttributeStore.open(disclosures) as store:
+        return store.commit_attributes(code, attributes, schema="text")
 
 
 def named(texts: Sequence[str] | None, *, option: str = "--attribute") -> dict[str, str]:
@@ -122,6 +118,23 @@ def services(
     given = named(texts, option="--service")
     kept = {kind: uri for kind, uri in present if kind not in (drop or [])}
     return list((kept | given).items())
+
+
+def existing(path: Path) -> Path:
+    """A file that is there: a mistyped name must not make an empty store."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Next: name the file that --disclosures named.")
+    return path
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new file that only its owner reads."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise InputError(f"{path} exists. Next: choose another name, or move it away.") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def key_entry(text: str) -> "KeyEntry":

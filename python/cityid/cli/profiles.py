@@ -1,10 +1,18 @@
 """`cityid profile`: what a city, an organisation, a category or an item says of itself, and whose keys speak for it."""
 
-from typing import Annotated
+import json
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
+from cityid._native import verify_disclosure
 from cityid.cli.acting import Acting, Asking, example, hex_bytes, with_options
+from cityid.cli.common import Json, TrustFile, load_trust, read_bounded
+from cityid.cli.messages import choose
+from cityid.cli.output import VERDICT_EXIT, show
 from cityid.cli.parts import (
     Attributes,
     CodeArgument,
@@ -13,13 +21,17 @@ from cityid.cli.parts import (
     Expected,
     Services,
     commit,
+    existing,
     key_entry,
     named,
     of_kind,
     record_commitments,
     record_services,
     services,
+    write_private,
 )
+from cityid.cli.verdicts import MaxAge, describe, seconds_or_any
+from cityid.errors import InputError
 
 __all__ = ["add_commands"]
 
@@ -30,6 +42,12 @@ recovery = typer.Typer(no_args_is_help=True, help="Give a subject that lost its 
 SUBJECTS = ("city", "org", "item")
 OFFICE = "MA.156.130100.A7K2"
 
+ANSWER_BYTES: Final = 4 * 1024 * 1024
+DISCLOSURE_BYTES: Final = 4 * 1024 * 1024
+
+Store = Annotated[
+    Path, typer.Option("--store", metavar="FILE", help="Where values and salts are kept: what --disclosures named.")
+]
 NewKeys = Annotated[
     list[str],
     typer.Option(
@@ -185,6 +203,79 @@ def cancel_recovery(code: CodeArgument, acting: Acting, expected_version: Expect
 def finish_recovery(code: CodeArgument, acting: Acting, expected_version: Expected = None) -> None:
     """Put the new keys in place, once the height that the record shows is reached; signed by whoever may begin one."""
     _end_recovery(code, acting, expected_version, cancel=False)
+
+
+@group.command(epilog=example(f"cityid profile disclose {OFFICE} phone --store office.jsonl --out phone.json"))
+@with_options
+def disclose(
+    code: CodeArgument,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The attributes to show.")],
+    store: Store,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Gets the disclosure; whoever has it can read it.")
+    ],
+    asking: Asking,
+) -> None:
+    """Show single attributes: values and salts, with the answer that proves them, in a file to hand over."""
+    from cityid.client.attributes import AttributeStore
+
+    subject = of_kind(code, *SUBJECTS, "category").text
+    with asking.client() as client:
+        found = client.resolve(subject)
+    if found.verdict.verdict != "REGISTERED":
+        raise InputError(f"{subject} has the verdict {found.verdict.verdict}: nothing can be shown of it.")
+    with AttributeStore.open(existing(store)) as kept:
+        text = kept.disclose(subject, names, answer=found.answer)
+    write_private(out, text)
+    asking.show({"code": subject, "attributes": names, "file": str(out)}, str(out))
+
+
+@group.command(
+    "verify-disclosure",
+    epilog=example("cityid profile verify-disclosure phone.json --trust genesis.json --max-age any"),
+)
+def verify_disclosure_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `cityid profile disclose` made.")],
+    answer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another answer, CBOR, than the one in the disclosure.")
+    ] = None,
+    trust: TrustFile = None,
+    max_age: MaxAge = None,
+    as_json: Json = False,
+) -> None:
+    """Check disclosed attributes without any network. Proven is that a value was committed to, not that it is true."""
+    believed = load_trust(trust)
+    age = seconds_or_any(max_age)
+    data = None if answer is None else read_bounded(answer, ANSWER_BYTES)
+    found = verify_disclosure(
+        read_bounded(file, DISCLOSURE_BYTES).decode("utf-8", "replace"),
+        data,
+        believed,
+        now=None if age == math.inf else time.time(),
+        max_age=None if age == math.inf else age,
+    )
+    lines = [f"{name} = {value}: {result}" for name, _, value, result in found.attributes]
+    text = "\n".join([describe(found.verdict, believed), *lines])
+    show(json.loads(found.to_json()), text, as_json=as_json)
+    if not found.proven:
+        raise typer.Exit(VERDICT_EXIT[found.verdict.verdict] or 1)
+
+
+@group.command(epilog=example(f"cityid profile erase {OFFICE} phone --store office.jsonl"))
+def erase(
+    code: CodeArgument,
+    store: Store,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="All of them without a name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Delete values and salts for good: nobody can be shown them again. What was disclosed stays disclosed."""
+    from cityid.client.attributes import AttributeStore
+
+    subject = of_kind(code, *SUBJECTS, "category").text
+    with AttributeStore.open(existing(store)) as kept:
+        count = kept.erase(subject, names or None)
+    text = choose(f"{subject}：已删除 {count} 项", f"{subject}: {count} erased")
+    show({"code": subject, "erased": count}, text, as_json=as_json)
 
 
 def _end_recovery(code: str, acting: Acting, expected: int | None, *, cancel: bool) -> None:

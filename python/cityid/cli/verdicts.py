@@ -7,7 +7,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import unquote
 
 import typer
@@ -20,9 +20,9 @@ from cityid.cli.messages import local_time as local
 from cityid.cli.output import VERDICT_EXIT, show
 from cityid.errors import InputError, MalformedInput
 
-__all__ = ["add_commands", "describe", "seconds_or_any"]
+__all__ = ["add_commands", "bare_code", "describe", "seconds_or_any", "verdict_json"]
 
-ANSWER_BYTES: Final = 4 * 1024 * 1024
+HISTORY_BYTES: Final = 24 * 1024 * 1024
 DEFAULT_MAX_AGE_S: Final = 80.0
 
 MaxAge = Annotated[
@@ -42,19 +42,36 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An answer, CBOR or JSON.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An answer or a history, CBOR or JSON; or the folder of an audit.")
+    ],
     trust: TrustFile = None,
     code: Annotated[
         str | None, typer.Option(help="The code that was asked for; an answer about another one is INVALID.")
     ] = None,
     max_age: MaxAge = None,
     min_height: MinHeight = None,
+    since: Annotated[
+        Path | None, typer.Option("--since", metavar="FOLDER", help="Of an audit: the folder of the visit before.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a saved answer without any network: FILE against what a trust file believes."""
+    """Check a saved answer, history or audit without any network: FILE against what a trust file believes."""
     believed = load_trust(trust)
     age = seconds_or_any(max_age)
-    data = read_bounded(file, ANSWER_BYTES)
+    if file.is_dir():
+        from cityid.cli.auditing import verify_folder
+
+        if code is not None or max_age is not None or min_height is not None:
+            raise InputError("--code, --max-age and --min-height are for answers and histories, not for an audit.")
+        verify_folder(file, believed, since, as_json=as_json)
+        return
+    if since is not None:
+        raise InputError(f"--since is for the folder of an audit, and {file} is a file.")
+    data = read_bounded(file, HISTORY_BYTES)
+    # An answer is an array of nine in CBOR, a history one of four; in JSON both say what they are.
+    if data[:1] == b"\x84" or (data.lstrip()[:1] == b"{" and b'"history"' in data[:200]):
+        _verify_history(data, believed, code, age, min_height, as_json=as_json)
     try:
         answer: Answer | bytes = Answer.from_json(data.decode()) if data.lstrip()[:1] == b"{" else data
         verdict = verify_answer(
@@ -73,22 +90,58 @@ def verify(
     raise typer.Exit(VERDICT_EXIT[verdict.verdict])
 
 
+def _verify_history(
+    data: bytes, believed: Trust, code: str | None, age: float, min_height: int | None, *, as_json: bool
+) -> NoReturn:
+    from cityid._native import History
+    from cityid.cli.tracing import lines
+
+    try:
+        found = History.from_json(data.decode()) if data.lstrip()[:1] == b"{" else History.from_bytes(data)
+    except (MalformedInput, UnicodeDecodeError) as error:
+        _undecodable(str(error), as_json=as_json)
+        raise typer.Exit(VERDICT_EXIT["INVALID"]) from None
+    told = found.verify(
+        believed,
+        code=code,
+        now=None if age == math.inf else time.time(),
+        max_age=None if age == math.inf else age,
+        min_height=min_height,
+    )
+    text = "\n".join([describe(told.verdict, believed), *lines(told)])
+    show(json.loads(told.to_json()), text, as_json=as_json)
+    raise typer.Exit(VERDICT_EXIT[told.verdict.verdict])
+
+
 def resolve(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label.")],
+    code: Annotated[
+        str,
+        typer.Argument(metavar="CODE", help="A code, a 21-digit alias, alias:NAMESPACE:ALIAS, or the URL of a label."),
+    ],
     at: At = None,
     trust: TrustFile = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Keep the verified answer, in CBOR.")
+    ] = None,
+    when: Annotated[
+        str | None,
+        typer.Option("--when", metavar="HEIGHT|DATE", help="What held then: a height, or a date or time (ISO 8601)."),
     ] = None,
     max_age: MaxAge = None,
     min_height: MinHeight = None,
     as_json: Json = False,
 ) -> None:
     """Ask a gateway about CODE and verify what it says before believing it."""
+    if when is not None:
+        from cityid.cli.tracing import resolve_then
+
+        if max_age is not None or min_height is not None:
+            raise InputError("--when asks for the past, which does not age: leave --max-age and --min-height out.")
+        resolve_then(code, when, at, trust, out, as_json=as_json)
     believed = load_trust(trust)
     age = seconds_or_any(max_age)
     with client(at, believed) as asking:
-        found = asking.resolve(_bare(code), max_age=age, min_height=min_height)
+        found = asking.resolve(bare_code(code), max_age=age, min_height=min_height)
     if out is not None:
         out.write_bytes(found.answer.to_bytes())
     value = verdict_json(found.verdict) | {"code": found.code, "gateway": found.gateway}
@@ -164,7 +217,7 @@ def _undecodable(why: str, *, as_json: bool) -> None:
     show(value, f"{choose(*VERDICT['INVALID'])}\n{choose('失败步骤', 'failed step')}: format: {why}", as_json=as_json)
 
 
-def _bare(code: str) -> str:
+def bare_code(code: str) -> str:
     """The code in a label's URL; anything else as it is (the parser judges it)."""
     for scheme in ("https://", "http://"):
         if code.lower().startswith(scheme):

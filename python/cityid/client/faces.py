@@ -6,15 +6,19 @@ named by the person who asks), and proxies named by the environment are not used
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
 
 import httpx
 import trio
 
 from cityid._native import Trust, build_transaction, finish_transaction
-from cityid.client import plans
+from cityid.client import histories, plans
+from cityid.client.histories import Then, Traced
 from cityid.client.operations import Operation, to_json
 from cityid.client.plans import Memory, Plan, Resolved
 from cityid.client.replies import Ask, Lost, Pause, Receipt, Reply
@@ -28,6 +32,9 @@ __all__ = ["Client", "SyncClient", "read_reply", "sign"]
 
 Outcome = TypeVar("Outcome")
 
+StrPath: TypeAlias = str | os.PathLike[str]
+
+CHUNK_BYTES: Final = 1_048_576
 REPLY_BYTES: Final = 16 * 1024 * 1024
 TIMEOUT_S: Final = httpx.Timeout(30.0, connect=3.0)
 LIMITS: Final = httpx.Limits(max_connections=32, max_keepalive_connections=16)
@@ -89,10 +96,34 @@ class Client:
         """The URLs, in the order in which they were given."""
         return self._memory.gateways
 
-    async def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
-        """A verified answer about `code`. See `plans.resolve`."""
+    @overload
+    async def resolve(
+        self, code: str, *, max_age: float | None = None, min_height: int | None = None, at: None = None
+    ) -> Resolved: ...
+    @overload
+    async def resolve(self, code: str, *, at: int | datetime) -> Then: ...
+    async def resolve(
+        self,
+        code: str,
+        *,
+        max_age: float | None = None,
+        min_height: int | None = None,
+        at: int | datetime | None = None,
+    ) -> Resolved | Then:
+        """A verified answer about `code`; with `at` what held after that height or at that time.
+
+        See `plans.resolve` and `histories.resolve_at`.
+        """
+        if at is not None:
+            return await self._obey(histories.resolve_at(self._memory, code, at))
         return await self._obey(
             plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
+        )
+
+    async def history(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Traced:
+        """Every version of `code`, verified. See `histories.history`."""
+        return await self._obey(
+            histories.history(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
         )
 
     async def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
@@ -119,6 +150,10 @@ class Client:
         """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
         return await self._obey(plans.ranges_of(self._memory, city, class_code, serial))
 
+    async def items_of(self, city: str, class_code: str, base: int, size: int) -> list[str]:
+        """Codes of the items with a record of their own in a range of serials, as a gateway says. Unproven."""
+        return await self._obey(plans.items_of(self._memory, city, class_code, base, size))
+
     async def schema(self, category: str) -> "Schema | None":
         """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
         from cityid.client.schemas import parse_schema, schema_digest
@@ -139,6 +174,17 @@ class Client:
     async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
         """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
         return await self._obey(plans.submit(self._memory, transactions))
+
+    async def upload(self, path: StrPath) -> bytes:
+        """Sends a file, for example a table, to a gateway; returns its digest. See `plans.upload`."""
+        file = Path(path)
+        digest = await trio.to_thread.run_sync(hash_file, file)
+        await self._obey(plans.upload(self._memory, file, digest))
+        return digest
+
+    async def storage_receipts(self, digest: bytes, expected_version: int) -> list[dict[str, Any]]:
+        """Storage receipts for an uploaded table. See `plans.storage_receipts`."""
+        return await self._obey(plans.storage_receipts(self._memory, digest, expected_version))
 
     async def sign(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> tuple[bytes, bytes, int]:
         """(id, transaction, valid_until): operations signed, valid for half of the window from now."""
@@ -182,8 +228,11 @@ class Client:
 
     async def _ask(self, ask: Ask) -> Reply | Lost:
         url = self._memory.gateways[ask.gateway] + ask.path
+        content = ask.content if ask.file is None else _read_waiting(ask.file)
         try:
-            async with self._http.stream(ask.method, url, content=ask.content, headers=_headers(ask)) as response:
+            async with self._http.stream(
+                ask.method, url, content=content, headers=_headers(ask), timeout=_timeout(ask)
+            ) as response:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
@@ -227,9 +276,37 @@ class SyncClient:
         """The highest height that a verified answer showed; nothing older passes again."""
         return max(self._memory.highest, self._memory.trust.height)
 
-    def resolve(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Resolved:
-        """A verified answer about `code`. See `plans.resolve`."""
+    @overload
+    def resolve(
+        self, code: str, *, max_age: float | None = None, min_height: int | None = None, at: None = None
+    ) -> Resolved: ...
+    @overload
+    def resolve(self, code: str, *, at: int | datetime) -> Then: ...
+    def resolve(
+        self,
+        code: str,
+        *,
+        max_age: float | None = None,
+        min_height: int | None = None,
+        at: int | datetime | None = None,
+    ) -> Resolved | Then:
+        """A verified answer about `code`; with `at` what held after that height or at that time.
+
+        See `plans.resolve` and `histories.resolve_at`.
+        """
+        if at is not None:
+            return self._obey(histories.resolve_at(self._memory, code, at))
         return self._obey(plans.resolve(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height))
+
+    def history(self, code: str, *, max_age: float | None = None, min_height: int | None = None) -> Traced:
+        """Every version of `code`, verified. See `histories.history`."""
+        return self._obey(
+            histories.history(self._memory, code, clock=time.time, max_age=max_age, min_height=min_height)
+        )
+
+    def fetch(self, path: str, *, accept: str) -> Reply:
+        """One GET, from the first gateway that serves it; what comes is for the caller to verify."""
+        return self._obey(plans.first_usable(self._memory, "GET", path, accept=accept))
 
     def look_up(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         """What a gateway says about many codes, unproven."""
@@ -251,6 +328,10 @@ class SyncClient:
         """The records of the ranges that hold a serial, as a gateway says: the million, the thousand. Unproven."""
         return self._obey(plans.ranges_of(self._memory, city, class_code, serial))
 
+    def items_of(self, city: str, class_code: str, base: int, size: int) -> list[str]:
+        """Codes of the items with a record of their own in a range of serials, as a gateway says. Unproven."""
+        return self._obey(plans.items_of(self._memory, city, class_code, base, size))
+
     def schema(self, category: str) -> "Schema | None":
         """The schema of a category, if it has one: its digest from a verified answer, its body checked against that."""
         from cityid.client.schemas import parse_schema, schema_digest
@@ -271,6 +352,17 @@ class SyncClient:
     def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
         """Sends finished transactions, by id, and waits for their receipts. See `plans.submit`."""
         return self._obey(plans.submit(self._memory, transactions))
+
+    def upload(self, path: StrPath) -> bytes:
+        """Sends a file, for example a table, to a gateway; returns its digest. See `plans.upload`."""
+        file = Path(path)
+        digest = hash_file(file)
+        self._obey(plans.upload(self._memory, file, digest))
+        return digest
+
+    def storage_receipts(self, digest: bytes, expected_version: int) -> list[dict[str, Any]]:
+        """Storage receipts for an uploaded table. See `plans.storage_receipts`."""
+        return self._obey(plans.storage_receipts(self._memory, digest, expected_version))
 
     def transact(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> Receipt:
         """Signs, sends and waits: the receipt of a committed transaction. Raises as `Client.transact`."""
@@ -301,8 +393,11 @@ class SyncClient:
 
 def read_reply(http: httpx.Client, gateway: str, ask: Ask) -> Reply | Lost:
     """One request, synchronously; its reply up to REPLY_BYTES."""
+    content = ask.content if ask.file is None else _read(ask.file)
     try:
-        with http.stream(ask.method, gateway + ask.path, content=ask.content, headers=_headers(ask)) as response:
+        with http.stream(
+            ask.method, gateway + ask.path, content=content, headers=_headers(ask), timeout=_timeout(ask)
+        ) as response:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
@@ -311,6 +406,33 @@ def read_reply(http: httpx.Client, gateway: str, ask: Ask) -> Reply | Lost:
             return _reply(response, bytes(body))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Lost(_why(error))
+
+
+def hash_file(path: Path) -> bytes:
+    """The SHA-256 of a file. Raises `InputError` when it cannot be read."""
+    hashed = sha256()
+    for chunk in _read(path):
+        hashed.update(chunk)
+    return hashed.digest()
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}; check the path and its mode") from error
+
+
+async def _read_waiting(path: Path) -> AsyncIterator[bytes]:
+    chunks = _read(path)
+    while (chunk := await trio.to_thread.run_sync(next, chunks, None)) is not None:
+        yield chunk
+
+
+def _timeout(ask: Ask) -> httpx.Timeout:
+    return TIMEOUT_S if ask.patience_s is None else httpx.Timeout(ask.patience_s, connect=TIMEOUT_S.connect)
 
 
 def _memory(urls: str | Iterable[str], trust: Trust) -> Memory:
@@ -327,6 +449,8 @@ def _headers(ask: Ask) -> dict[str, str]:
     headers = {"Accept": ask.accept}
     if ask.content_type:
         headers["Content-Type"] = ask.content_type
+    if ask.file is not None:
+        headers["Content-Length"] = str(ask.file.stat().st_size)
     return headers
 
 
@@ -336,7 +460,7 @@ def _reply(response: httpx.Response, body: bytes) -> Reply:
         retry_after_s = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return Reply(response.status_code, media_type, body, retry_after_s)
+    return Reply(response.status_code, media_type, body, retry_after_s, response.headers.get("cityid-next"))
 
 
 def _why(error: Exception) -> str:

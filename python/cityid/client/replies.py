@@ -6,6 +6,7 @@ A gateway is not trusted: every field is checked before it is used, and a reply 
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from cityid.errors import (
@@ -22,6 +23,7 @@ __all__ = [
     "CBOR",
     "CBOR_SEQUENCE",
     "JSON",
+    "OCTETS",
     "Ask",
     "Lost",
     "Output",
@@ -36,6 +38,7 @@ __all__ = [
 CBOR: Final = "application/cbor"
 CBOR_SEQUENCE: Final = "application/cbor-seq"
 JSON: Final = "application/json"
+OCTETS: Final = "application/octet-stream"
 
 State = Literal["committed", "rejected", "expired", "refused", "pending"]
 Output = tuple[int, int] | int | None
@@ -43,7 +46,9 @@ Output = tuple[int, int] | int | None
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One HTTP request to one gateway, by its index."""
+    """One HTTP request to one gateway, by its index. With `file` its bytes are the content, read while they are sent;
+    `patience_s` is how long the gateway may take to answer, when that is longer than usual.
+    """
 
     gateway: int
     method: str
@@ -51,6 +56,8 @@ class Ask:
     accept: str = JSON
     content: bytes = b""
     content_type: str = ""
+    file: Path | None = None
+    patience_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,13 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `media_type` is without parameters, in lower case."""
+    """What came back. `media_type` is without parameters, in lower case; `following` names the next page."""
 
     status: int
     media_type: str
     body: bytes
     retry_after_s: float | None = None
+    following: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

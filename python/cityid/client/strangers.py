@@ -5,7 +5,7 @@ that a gateway hands out counts only when people have compared its six words.
 """
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -14,7 +14,9 @@ from cityid.client.faces import LIMITS, TIMEOUT_S, read_reply
 from cityid.client.replies import JSON, Ask, Lost, Reply, failure, json_object
 from cityid.errors import CityIDError, MalformedInput, PeerUnreachable
 
-__all__ = ["fetch_trust", "read_status"]
+__all__ = ["fetch_trust", "read_cities", "read_status"]
+
+MAX_CITIES: Final = 10_000
 
 
 def read_status(url: str) -> dict[str, Any]:
@@ -31,6 +33,35 @@ def fetch_trust(url: str) -> Trust:
     if found is None:
         raise MalformedInput(f"{url} hands out no trust file. Next: copy the genesis file from a member city.")
     return Trust.from_json(json.dumps(found))
+
+
+def read_cities(url: str) -> tuple[str, list[dict[str, Any]]]:
+    """(genesis hash in hexadecimal, the member cities that are not retired), as a gateway says them.
+
+    Each city has `city`, `tls` (hexadecimal), `certificate` (DER in hexadecimal, or None) and `peers` (host:port, or
+    None). A gateway may lie about all of it.
+    """
+    found = json_object(_get(url, "/v1/cities"))
+    try:
+        rows = [
+            {
+                "city": _city_code(row["city"]),
+                "tls": str(row["tls"]),
+                "certificate": None if row["certificate"] is None else str(row["certificate"]),
+                "peers": None if row["peers"] is None else str(row["peers"]),
+            }
+            for row in found["cities"][:MAX_CITIES]
+            if row["status"] != "retired"
+        ]
+        return str(found["genesis"]), rows
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MalformedInput(f"{url} lists its cities in a form that cannot be read: {error!r}") from None
+
+
+def _city_code(value: object) -> str:
+    if not (isinstance(value, str) and value.isascii() and len(value) == 6 and value.isdigit()):
+        raise ValueError(f"{value!r} is no city code")
+    return value
 
 
 def _get(url: str, path: str) -> Reply:

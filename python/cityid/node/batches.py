@@ -1,11 +1,11 @@
 """The life of a batch in this node: sealed or received, verified once, made durable, announced, proposed, gone.
 
 Order that matters: a batch is announced (`HAVE`) only after it is durable here, and a client is told "accepted" only
-when f + 1 validators said so. Transactions whose batch can no longer stand in a block whole are sealed anew, and the
-old batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
+when f + 1 cities of the committee said so. Transactions whose batch can no longer stand in a block whole are sealed
+anew, and the old batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from cityid._native import Ledger
@@ -24,19 +24,33 @@ class Batches:
     """Moves batches between clients, peers, the ledger and the store."""
 
     def __init__(self, ledger: Ledger, out: Outbox, *, city: str, peers: Sequence[str], settings: Settings,
-                 parameters: dict[str, int]) -> None:  # fmt: skip
+                 parameters: Mapping[str, int]) -> None:  # fmt: skip
         self.pool = Pool(city, peers, max_author_bytes=settings.max_author_bytes)
         self._ledger = ledger
         self._out = out
         self._city = city
         self._settings = settings
-        self._max_transactions = parameters["max_batch_transactions"]
-        self._max_bytes = parameters["max_batch_bytes"]
-        self._verifying: dict[bytes, tuple[str, bytes]] = {}
+        self._set_limits(parameters)
+        self._verifying: dict[bytes, tuple[str, bytes, int]] = {}
+        self._epoch = 0  # counts changes of limits: what was refused under other ones is looked at again
         self._verifying_bytes = 0
         self._to_verify: list[bytes] = []
         self._unsealed: list[int] = []
         self._seal_set = self._fetch_set = False
+
+    def change(
+        self, *, peers: Sequence[str], committee: Collection[str], parameters: Mapping[str, int], height: int, now: Now
+    ) -> None:
+        """Go on with other cities, another committee or other limits; what no block may hold now is sealed anew."""
+        self.pool.change(peers=peers, committee=committee)
+        self._set_limits(parameters)
+        self._epoch += 1
+        self.tidy(self.pool.digests(), height, now)
+        self._acknowledge()
+
+    def _set_limits(self, parameters: Mapping[str, int]) -> None:
+        self._max_transactions = parameters["max_batch_transactions"]
+        self._max_bytes = parameters["max_batch_bytes"]
 
     def recover(self, results: Sequence[tuple[bytes, int, str | None]], bodies: Sequence[bytes], now: Now) -> None:
         """Batches that were durable before a restart, and what `Ledger.ingest` said about them."""
@@ -112,7 +126,7 @@ class Batches:
             if full or not self.pool.has_room(peer, len(body)):
                 self._out.log("warning", "batch_dropped", peer=peer, size_bytes=len(body), why="over a bound")
                 return
-        self._verifying[digest] = (peer, body)
+        self._verifying[digest] = (peer, body, self._epoch)
         self._verifying_bytes += len(body)
         self._to_verify.append(body)
 
@@ -127,7 +141,11 @@ class Batches:
         bad: list[tuple[str, bytes, str]] = []
         good: list[tuple[bytes, bytes]] = []
         for digest, transactions, error in results:
-            peer, body = self._verifying.pop(digest)
+            peer, body, epoch = self._verifying.pop(digest)
+            if error is not None and epoch != self._epoch:
+                self._verifying[digest] = (peer, body, self._epoch)
+                self._to_verify.append(body)
+                continue
             self._verifying_bytes -= len(body)
             if error is None:
                 good.append((digest, body))

@@ -14,16 +14,20 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from cityid.errors import InputError
 from cityid.keys import read_private_file
 from cityid.node.telemetry import LEVELS, Level
 
-__all__ = ["Address", "Config", "Limits", "Timeouts", "load", "parse", "parse_address"]
+__all__ = ["Address", "Config", "Keep", "Limits", "Timeouts", "load", "parse", "parse_address"]
 
 MAX_FILE_BYTES: Final = 262_144
 MAX_CITIES: Final = 100
+
+
+Keep = Literal["all", "own"]
+"""Which tables of sealed ranges a node keeps: all of them, or those that its city signed a storage receipt for."""
 
 
 def _number(default: int, minimum: int, maximum: int) -> Any:
@@ -61,6 +65,10 @@ class Limits:
     # The pool of batches without a block (node/pool.py, node/batches.py).
     pool_city_bytes: int = _number(33_554_432, 2_097_152, 268_435_456)
     seal_transactions: int = _number(500, 1, 4_096)
+    # Files by their digest, and tables of sealed ranges (node/blobs.py, node/exchange).
+    blob_bytes: int = _number(4_294_967_296, 67_108_864, 1_125_899_906_842_624)
+    blob_uploads: int = _number(4, 1, 100)
+    table_transfers: int = _number(2, 1, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +94,9 @@ class Timeouts:
     delta_ms: int = _number(200, 0, 60_000)
     block_ms: int = _number(25, 0, 60_000)
     seal_ms: int = _number(5, 0, 1_000)
+    # Files and storage receipts (node/exchange).
+    part_ms: int = _number(10_000, 100, 600_000)
+    receipt_ms: int = _number(60_000, 1_000, 3_600_000)
     # The whole node.
     stop_ms: int = _number(5_000, 100, 600_000)
 
@@ -103,8 +114,10 @@ class Config:
     listen_http: Address
     peers: Mapping[str, Address]
     passphrase_file: Path | None = None
+    joins: bool = False
     log_file: Path | None = None
     log_level: Level = "info"
+    tables_keep: Keep = "all"
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 
@@ -158,6 +171,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
         "city": reader.city(),
         **{name: reader.path(name, f"{name}.json" if name == "genesis" else name) for name in _PATHS},
         "passphrase_file": reader.optional_path(reader.document, "passphrase_file"),
+        "joins": reader.flag("joins"),
         "peers": reader.peers(),
     }
     listen = reader.table("listen", ("peers", "http"))
@@ -166,6 +180,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
     log = reader.table("log", ("file", "level"))
     config["log_file"] = reader.optional_path(log, "file", "log.file")
     config["log_level"] = reader.level("log.level", log.get("level", "info"))
+    config["tables_keep"] = reader.keep("tables.keep", reader.table("tables", ("keep",)).get("keep", "all"))
     config["limits"] = Limits(**reader.numbers("limits", Limits))
     timeouts = Timeouts(**reader.numbers("timeouts", Timeouts))
     config["timeouts"] = timeouts
@@ -180,7 +195,9 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
 
 
 _PATHS: Final = ("genesis", "certificates", "keys", "data")
-_TOP: Final = ("city", *_PATHS, "passphrase_file", "listen", "peers", "log", "limits", "timeouts")
+_TOP: Final = (
+    "city", *_PATHS, "passphrase_file", "joins", "listen", "peers", "log", "tables", "limits", "timeouts",
+)  # fmt: skip
 
 
 class _Reader:
@@ -232,6 +249,13 @@ class _Reader:
             return None
         return self.directory / Path(self.text(full_name or name, table[name])).expanduser()
 
+    def flag(self, name: str) -> bool:
+        value = self.document.get(name, False)
+        if not isinstance(value, bool):
+            self.mistake(f"{name} is true or false, without quotes")
+            return False
+        return value
+
     def address(self, name: str, value: object) -> Address:
         text = self.text(name, value)
         try:
@@ -258,6 +282,13 @@ class _Reader:
                 return level
         self.mistake(f"{name} is one of {', '.join(LEVELS)}")
         return "info"
+
+    def keep(self, name: str, value: object) -> Keep:
+        for keep in get_args(Keep):
+            if value == keep:
+                return keep  # type: ignore[no-any-return]
+        self.mistake(f"{name} is one of {', '.join(get_args(Keep))}")
+        return "all"
 
     def numbers(self, name: str, kind: type[Limits] | type[Timeouts]) -> dict[str, int]:
         settings = {setting.name: setting.metadata for setting in fields(kind)}

@@ -10,12 +10,14 @@ the real node and the simulation run this very code. It owns the consensus engin
   is durable, and not twice within the block interval.
 - A node that is behind proposes nothing. A block from a peer goes through the engine like any decision: by its
   certificate. A decided value that turns out invalid halts the node.
+- Who decides a height, under which limits, follows from the committed state below it (P69, P71), and is looked at once,
+  between two heights (`roles`). A city that is not in the committee follows: the same engine, and no signature.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from cityid._native import Candidate, Consensus, Genesis, Ledger, header_hash, message_height, verify_certificate
+from cityid._native import NEWEST_PROTOCOL, Candidate, Genesis, Ledger, header_hash, message_height, verify_certificate
 from cityid.errors import CertificateInvalid, MalformedInput
 from cityid.node import messages
 from cityid.node.batches import FETCH, SEAL, Batches
@@ -33,6 +35,7 @@ from cityid.node.ports import (
     FramesReceived,
     Halt,
     HeightRecord,
+    Keyring,
     Now,
     PendingProposal,
     Recovered,
@@ -40,7 +43,6 @@ from cityid.node.ports import (
     ServeBatches,
     ServeBlocks,
     Settings,
-    Signer,
     Start,
     Submitted,
     TimerFired,
@@ -48,6 +50,7 @@ from cityid.node.ports import (
     Verified,
 )
 from cityid.node.proposals import HOLD, PROPOSE_EMPTY, Proposals
+from cityid.node.roles import Roles, unknown_protocol, upcoming_protocols
 from cityid.node.sync import CatchUp
 
 TICK: TimerKey = ("tick", 0, 0)
@@ -67,51 +70,49 @@ class Driver:
         genesis: Genesis,
         ledger: Ledger,
         city: str,
-        consensus_signer: Signer,
-        checkpoint_signer: Signer,
+        keyring: Keyring,
         seed: bytes,
         settings: Settings | None = None,
+        newest_protocol: int = NEWEST_PROTOCOL,
     ) -> None:
         self.settings = settings = settings or Settings()
         self.ledger = ledger
         self.city = city
         self.halted: str | None = None
         self._genesis_hash = genesis.hash
-        self._cities = genesis.cities
-        self._validators = [genesis.city(member)["consensus"] for member in genesis.cities]
-        parameters = genesis.parameters()
-        self._heartbeat_ms = parameters["heartbeat_ms"]
         self._out = Outbox()
-        peers = [member for member in self._cities if member != city]
-        self.batches = Batches(ledger, self._out, city=city, peers=peers, settings=settings, parameters=parameters)
-        self.proposals = Proposals(
-            ledger, self._out, self.batches, city=city, cities=self._cities, parameters=parameters, settings=settings
-        )
-        self.checkpoints = Checkpoints(genesis, city, checkpoint_signer)
-        self.sync = CatchUp(len(peers) // 3, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000)
-        self.engine = Consensus(
-            consensus_signer.public_key,
-            consensus_signer,
-            genesis.hash,
-            seed,
-            propose_ms=settings.propose_ms,
-            step_ms=settings.step_ms,
-            precommit_ms=settings.precommit_ms,
-            delta_ms=settings.delta_ms,
-        )
         self._height = next_height(ledger)
+        self.roles = Roles(genesis.hash, city, keyring, self._out, seed=seed, settings=settings)
+        self.engine = self.roles.engine_for(self._height.number, self._height.committee)
+        parameters = ledger.parameters()
+        self._heartbeat_ms = parameters["heartbeat_ms"]
+        self.batches = Batches(ledger, self._out, city=city, peers=[], settings=settings, parameters=parameters)
+        self.proposals = Proposals(ledger, self._out, self.batches, city=city, parameters=parameters, settings=settings)
+        self.checkpoints = Checkpoints(genesis, city)
+        self.sync = CatchUp(
+            self._height.committee, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000
+        )
         self._tip_time_ms = ledger.time_ms
         self._tip_value = ledger.log_root
         self._started_us = -settings.block_interval_ms * 1_000
         self._committed_us = -GOING_ON_US
-        self._early = Early(max_messages=settings.max_early_messages // len(self._cities))
+        self._early = Early()
         self._start_due_us: int | None = None
         self._now = Now(0, 0)
+        self._members: frozenset[str] = frozenset()
+        self._newest_protocol = newest_protocol
+        self._checkpoint_keys: dict[str, bytes] = {}  # of the committee
+        self._announced: set[tuple[int, int]] = set()
 
     @property
     def is_informed(self) -> bool:
-        """Whether f + 1 cities have said since the start how far they are: before that, this node may be far behind."""
+        """Whether f + 1 of the committee have said since the start how far they are: before, this may be far behind."""
         return self.sync.is_informed
+
+    @property
+    def members(self) -> frozenset[str]:
+        """The member cities of the committed state, this one included if it is one."""
+        return self._members
 
     @property
     def is_synced(self) -> bool:
@@ -155,6 +156,10 @@ class Driver:
     # ------------------------------------------------------------ events
 
     def _on_start(self, recovered: Recovered) -> None:
+        self._configure()
+        self._check_protocol()
+        if self.halted is not None:
+            return
         self._out.timer(TICK, after_us=0)
         self.batches.pool.remove(recovered.recent)
         if recovered.batches:
@@ -172,7 +177,7 @@ class Driver:
         elif recovered.vote_height == self._height.number and recovered.vote_entries:
             self._height.running = True
             try:
-                effects = self.engine.recover(self._height.number, self._validators, recovered.vote_entries)
+                effects = self.engine.recover(self._height.number, self._height.committee.keys, recovered.vote_entries)
             except MalformedInput as error:
                 self._halt(f"the vote log of height {self._height.number} cannot be replayed: {error}")
                 return
@@ -242,6 +247,9 @@ class Driver:
         elif key == TICK:
             self._out.timer(TICK, after_us=self.settings.tick_ms * 1_000)
             self._send_status(None)
+            if self.roles.lacks_keys:
+                self.roles.look_again()
+                self._set_checkpoint_keys()
             self.batches.announce_again(self._now)
             if not self._height.committing:
                 self.batches.tidy(self.batches.pool.digests(), self._height.number, self._now)
@@ -299,7 +307,7 @@ class Driver:
                 case ("get_value", _, round_):
                     height.wish = (round_, self._now.monotonic_us)
                 case ("restream", _, round_, valid_round, value):
-                    if (body := height.bodies.get(value)) is not None:
+                    if (body := height.bodies.get(value)) is not None and self.roles.votes:
                         self.proposals.send(body, round_, valid_round)
                 case ("decide", _, _, value, certificate):
                     height.decision = Decision(value, certificate)
@@ -344,13 +352,16 @@ class Driver:
     def _start_height(self) -> bool:
         """Start the next height, or set a timer for when it is due."""
         height = self._height
-        if height.running or height.committing or not self.sync.is_informed:
+        if height.running or height.committing:
+            return False
+        self.engine = self.roles.engine_for(height.number, height.committee)
+        if self.roles.votes and not self.sync.is_informed:
             return False  # a city restored from an old copy must not vote where it has voted before: it asks first
         now_us = self._now.monotonic_us
         if self.sync.block_at(height.number) is None:
             due_us = now_us + max(0, self._tip_time_ms + self._heartbeat_ms - self._now.wall_ms) * 1_000
             interval_us = self.settings.block_interval_ms * 1_000
-            if height.number == 1 and self.sync.heard_from >= len(self._cities) * 2 // 3:
+            if height.number == 1 and self.sync.heard_from + 1 >= height.committee.quorum:
                 due_us = now_us  # a quorum is there: the first answers need not wait for a heartbeat
             if self.batches.pool.has_proposable():
                 due_us = min(due_us, self._started_us + interval_us)
@@ -363,7 +374,7 @@ class Driver:
                 return False
         self._started_us = now_us
         height.running = True
-        self._obey(self.engine.start_height(height.number, self._validators))
+        self._obey(self.engine.start_height(height.number, height.committee.keys))
         early = self._early.take_messages(height.number)
         if early:
             self._obey(self.engine.receive(early))
@@ -424,7 +435,8 @@ class Driver:
             return False
         peer, block = found
         try:
-            at, _, value, _ = verify_certificate(self._genesis_hash, self._validators, block.certificate)  # P36
+            keys = height.committee.keys  # P36
+            at, _, value, _ = verify_certificate(self._genesis_hash, keys, block.certificate)
         except (CertificateInvalid, MalformedInput) as error:
             self._distrust(peer, str(error))
             return True
@@ -474,7 +486,10 @@ class Driver:
             height.number, body.header, header_hash(body.header), decision.certificate, body.digests, commit.changes,
             commit.receipts, decision.evidence,
         )  # fmt: skip
-        done = Committed(height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected)
+        done = Committed(
+            height.number, self.ledger.time_ms, commit.transactions, commit.committed, commit.rejected,
+            tuple(commit.tables), commit.configuration,
+        )  # fmt: skip
         self._out.write(lambda: self._height_is_durable(height, done), height=record)
 
     def _height_is_durable(self, height: Height, done: Committed) -> None:
@@ -486,11 +501,49 @@ class Driver:
         self._height = next_height(self.ledger)
         self._early.forget_below(self._height.number)
         self.sync.on_progress()
+        if done.configuration:
+            self._configure()
         cosignature = self.checkpoints.sign(done.height, self.ledger.log_root, time_ms=done.time_ms)
-        self._out.send(None, messages.COSIGNATURE, messages.encode_cosignature(cosignature), urgent=True)
+        if cosignature is not None:
+            self._out.send(None, messages.COSIGNATURE, messages.encode_cosignature(cosignature), urgent=True)
         self._out.add(done)
+        self._check_protocol()
         for peer, proposal in self._early.take_proposals(self._height.number):
             self.proposals.receive(self._height, peer, proposal)
+
+    def _configure(self) -> None:
+        """Take over what the committed state says: cities, committee, keys, limits, protocol (P58 to P71)."""
+        committee, parameters = self._height.committee, self.ledger.parameters()
+        cities = {found["city"]: found for found in self.ledger.cities() if found["status"] != "retired"}
+        for gone in self._members - cities.keys():
+            self.sync.forget(gone)
+            self._out.log("warning" if gone == self.city else "info", "city_removed", city=gone)
+        self._members = frozenset(cities)
+        self._heartbeat_ms = parameters["heartbeat_ms"]
+        self._early.max_messages = max(1, self.settings.max_early_messages // len(cities))
+        self.sync.committee = committee
+        self.proposals.set_limits(parameters)
+        self._checkpoint_keys = {city: cities[city]["checkpoint"] for city in committee.cities}
+        self._set_checkpoint_keys()
+        peers = sorted(self._members - {self.city})
+        self.batches.change(
+            peers=peers, committee=committee.cities, parameters=parameters, height=self._height.number, now=self._now
+        )
+        for version, at in upcoming_protocols(self.ledger):
+            if (version, at) not in self._announced:
+                self._announced.add((version, at))
+                known = version <= self._newest_protocol
+                self._out.log(
+                    "info" if known else "warning", "protocol_scheduled", version=version, height=at, known=known
+                )
+
+    def _set_checkpoint_keys(self) -> None:
+        signer = self.roles.checkpoint_signer(self._checkpoint_keys.get(self.city))
+        self.checkpoints.change(self._checkpoint_keys, signer)
+
+    def _check_protocol(self) -> None:
+        if (why := unknown_protocol(self.ledger, self._newest_protocol)) is not None:
+            self._halt(why)
 
     def _halt(self, reason: str) -> None:
         self.halted = reason

@@ -11,15 +11,15 @@ from cityid.node.messages import Proposal
 class Early:
     """Consensus messages and proposals, by height and sender."""
 
-    def __init__(self, *, max_messages: int) -> None:
-        self._max_messages = max_messages  # of one sender for one height
+    def __init__(self) -> None:
+        self.max_messages = 0  # of one sender for one height
         self._messages: dict[tuple[int, str], list[bytes]] = {}
         self._proposals: dict[tuple[int, str], Proposal] = {}
 
     def keep_message(self, height: int, sender: str, message: bytes) -> None:
         """A consensus message, if its sender has room."""
         found = self._messages.setdefault((height, sender), [])
-        if len(found) < self._max_messages:
+        if len(found) < self.max_messages:
             found.append(message)
 
     def keep_proposal(self, sender: str, proposal: Proposal) -> None:

@@ -12,19 +12,27 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, assert_never
 
 import trio
 
-from cityid._native import Genesis, Ledger, Trust, header_json
-from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError
+from cityid._native import NEWEST_PROTOCOL, Genesis, Ledger, Trust, header_json
+from cityid.errors import CityIDError, InputError, MalformedInput, NotSynced, Overloaded, StorageError, Unavailable
+from cityid.node.config import Address
+from cityid.node.control.face import FilesFace
 from cityid.node.driver import Driver
+from cityid.node.histories import Histories, RecordSource
 from cityid.node.messages import DIGEST_BYTES
-from cityid.node.ports import Acknowledged, AdmitRow, Admitted, BlockSource, Committed, Halt, Refused, Submitted
+from cityid.node.ports import Acknowledged, AdmitRow, Admitted, Committed, Halt, Refused, Submitted
+from cityid.node.roles import upcoming_protocols
+from cityid.node.roster import certificate_of, peer_address
 
 __all__ = ["Face"]
 
 MAX_MISSED = 256
+MAX_CHANGES = 64
+"""Changes of the validator set in one reply: a hundred validators each make about 20 kB."""
 STALE_HEARTBEATS = 8
 """A tip older than so many heartbeats means that the network is out of reach: what this node knows is of then."""
 
@@ -50,19 +58,25 @@ class Face:
         genesis: Genesis,
         ledger: Ledger,
         driver: Driver,
-        blocks: BlockSource,
+        blocks: RecordSource,
         post: Callable[[Submitted], None],
         connected: Callable[[], frozenset[str]],
+        files: FilesFace,
+        certificates: Path,
+        addresses: Mapping[str, Address],
     ) -> None:
         self.ledger = ledger
+        self.histories = Histories(ledger, genesis, blocks)
+        self.files = files
         self._city = city
         self._genesis = genesis
         self._driver = driver
         self._blocks = blocks
         self._post = post
         self._connected = connected
+        self._certificates = certificates
+        self._addresses = addresses
         self._trust = json.loads(Trust.from_json(genesis.to_json()).to_json())
-        self._parameters = genesis.parameters()
         self._tickets = 0
         self._requests: dict[int, _Request] = {}
         self._committed = trio.Event()
@@ -158,6 +172,8 @@ class Face:
     def status(self) -> Mapping[str, Any]:
         """What the node is and where it stands; 64-bit integers as strings."""
         ledger = self.ledger
+        roles = self._driver.roles
+        scheduled = [{"version": version, "height": str(height)} for version, height in upcoming_protocols(ledger)]
         return {
             "city": self._city,
             "network": self._genesis.name,
@@ -173,29 +189,75 @@ class Face:
             "ready": self.ready(),
             "halted": self._driver.halted,
             "peers": sorted(self._connected()),
-            "validators": self._genesis.cities,
-            "parameters": self._parameters,
+            "role": "validator" if roles.votes else "follower",
+            "role_reason": roles.why,
+            "validators": [city for city, _ in ledger.validators],
+            "members": sorted(self._driver.members),
+            "parameters": ledger.parameters(),
+            "protocol": {"version": ledger.protocol, "newest_known": NEWEST_PROTOCOL, "scheduled": scheduled},
         }
+
+    def cities(self) -> Mapping[str, Any]:
+        """Every member city with its TLS certificate and address, as this node knows them: what a new one starts from.
+
+        Nothing of it is proven: connections rest on it, and blocks do not.
+        """
+        rows = []
+        for entry in self.ledger.cities():
+            address = peer_address(entry) or self._addresses.get(entry["city"])
+            try:
+                certificate: str | None = certificate_of(entry, self._certificates).der.hex()
+            except InputError:
+                certificate = None
+            rows.append(
+                {
+                    "city": entry["city"],
+                    "name": entry["name"],
+                    "status": entry["status"],
+                    "committee": entry["committee"],
+                    **{purpose: entry[purpose].hex() for purpose in ("consensus", "checkpoint", "tls")},
+                    "certificate": certificate,
+                    "peers": None if address is None else str(address),
+                    "administered_by": entry["administered_by"],
+                    "successor": entry["successor"],
+                }
+            )
+        return {"genesis": self._genesis.hash.hex(), "height": str(self.ledger.height), "cities": rows}
 
     def checkpoint(self) -> str | None:
         """The newest cosigned checkpoint."""
         return self._driver.checkpoints.note
 
     def trust_path(self, from_height: int) -> Mapping[str, Any]:
-        """The genesis' trust, and the newest header with its log path and certificate; the set never changes yet."""
+        """The genesis' trust; the headers above a height that name another next set, oldest first, each with that set;
+        and the newest header. Each with its log path and commit certificate (P75).
+
+        At most MAX_CHANGES at once: with `more`, the newest is that of the last change, and one asks again from there.
+        """
         height = self.ledger.height
         if from_height > height:
             raise InputError(f"height {from_height} is not decided here, the tip is {height}; ask another city")
-        newest: dict[str, str] | None = None
-        if (found := self._blocks.block(height)) is not None:
-            header, certificate, _ = found
-            newest = {
-                "height": str(height),
-                "header": header.hex(),
-                "log_path": self.ledger.inclusion(height, height + 1).hex(),
-                "certificate": certificate.hex(),
-            }
-        return {"trust": self._trust, "changes": [], "newest": newest}
+        changes = self.ledger.set_changes(from_height)
+        more = len(changes) > MAX_CHANGES
+        steps = []
+        for at, next_set in changes[:MAX_CHANGES]:
+            if (step := self._certified(at)) is None:
+                raise Unavailable(f"the block of height {at} is not here; ask another city")
+            steps.append(step | {"next_set": next_set.hex()})
+        newest = None if more or (changes and changes[-1][0] == height) else self._certified(height)
+        return {"trust": self._trust, "changes": steps, "newest": newest, "more": more}
+
+    def _certified(self, height: int) -> dict[str, str] | None:
+        """A header with its log path in the log that ends with it, and its commit certificate."""
+        if (found := self._blocks.block(height)) is None:
+            return None
+        header, certificate, _ = found
+        return {
+            "height": str(height),
+            "header": header.hex(),
+            "log_path": self.ledger.inclusion(height, height + 1).hex(),
+            "certificate": certificate.hex(),
+        }
 
     def healthy(self) -> bool:
         """False when the driver has halted."""
@@ -204,7 +266,7 @@ class Face:
     def ready(self) -> bool:
         """At the tip, as far as enough other cities have said, and the tip is fresh."""
         age_ms = time.time_ns() // 1_000_000 - self.ledger.time_ms
-        fresh = age_ms <= STALE_HEARTBEATS * self._parameters["heartbeat_ms"]
+        fresh = age_ms <= STALE_HEARTBEATS * self.ledger.parameters()["heartbeat_ms"]
         driver = self._driver
         return self.healthy() and self.ledger.height > 0 and driver.is_informed and driver.is_synced and fresh
 

@@ -5,8 +5,8 @@ first five bytes, so nothing is allocated for a frame that is too large. Kinds 0
 itself (keep-alive, hello, goodbye); what the others mean is for node/messages.py. The first frame of a connection is
 a hello or a goodbye.
 
-An `Outbox` has two queues. Urgent frames (votes, proposals, acknowledgements) leave before bulk ones (batches,
-blocks), and all that wait leave in one buffer. When a queue is full: an urgent frame means that the peer cannot
+An `Outbox` has two queues. Urgent frames (votes, proposals, acknowledgements) leave before bulk ones (batches, blocks,
+parts of files), and all that wait leave in one buffer. When a queue is full: an urgent frame means that the peer cannot
 follow, so the connection is given up and the peer catches up by sync; a bulk frame is dropped and counted, for bulk
 can be asked again.
 """
@@ -20,7 +20,23 @@ from typing import Final
 import trio
 
 from cityid.errors import InputError, MalformedInput
-from cityid.node.messages import BATCH, BLOCK, CONSENSUS, COSIGNATURE, HAVE, PROPOSAL, STATUS, WANT_BATCHES, WANT_BLOCKS
+from cityid.node.messages import (
+    BATCH,
+    BLOCK,
+    CONSENSUS,
+    COSIGNATURE,
+    HAVE,
+    NO_PART,
+    NO_RECEIPT,
+    PART,
+    PROPOSAL,
+    RECEIPT,
+    STATUS,
+    WANT_BATCHES,
+    WANT_BLOCKS,
+    WANT_PART,
+    WANT_RECEIPT,
+)
 
 __all__ = [
     "CAPS",
@@ -33,6 +49,7 @@ __all__ = [
     "Overflow",
     "encode_frame",
     "frame_caps",
+    "widest_caps",
 ]
 
 KEEP_ALIVE: Final = 0
@@ -57,15 +74,30 @@ CAPS: Final[Mapping[int, int]] = {
     WANT_BLOCKS: 4_096,
     BLOCK: 16_777_216,
     COSIGNATURE: 4_096,
+    WANT_PART: 64,
+    PART: 1_048_576 + 48,
+    NO_PART: 64,
+    WANT_RECEIPT: 64,
+    RECEIPT: 128,
+    NO_RECEIPT: 2_048,
     GOODBYE: 1_024,
 }
 """Payload caps in bytes under the default parameters (P6); a kind that is not here is refused."""
 
+WIDEST_BATCH_BYTES: Final = 8 * 1024 * 1024
+WIDEST_BLOCK_BYTES: Final = 64 * 1024 * 1024
+"""What governance may at most set (P6, P66)."""
+
 
 def frame_caps(parameters: Mapping[str, int]) -> dict[int, int]:
-    """The caps of a network whose genesis has other batch and block sizes (P6)."""
+    """The caps of a network with other sizes of batches and blocks (P6)."""
     batch = parameters["max_batch_bytes"] + 4_096
     return dict(CAPS) | {BATCH: batch, BLOCK: max(CAPS[BLOCK], 2 * parameters["max_block_bytes"])}
+
+
+def widest_caps() -> dict[int, int]:
+    """The caps of a node that is behind: it does not know yet to what the sizes were raised meanwhile."""
+    return frame_caps({"max_batch_bytes": WIDEST_BATCH_BYTES, "max_block_bytes": WIDEST_BLOCK_BYTES})
 
 
 def encode_frame(kind: int, payload: bytes, caps: Mapping[int, int] = CAPS) -> bytes:

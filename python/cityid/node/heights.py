@@ -10,6 +10,7 @@ from typing import Any
 
 from cityid._native import Candidate, Ledger, header_json, leaf_hash, log_root
 from cityid.errors import InputError
+from cityid.node.committee import Committee
 from cityid.node.log_edge import right_edge, value_after
 from cityid.node.messages import decode_digests
 from cityid.node.ports import PendingProposal
@@ -50,6 +51,7 @@ class Height:
 
     number: int
     edge: list[bytes]
+    committee: Committee  # the one that the header below names as next, and no other (P36)
     running: bool = False
     committing: bool = False
     round: int = -1
@@ -85,7 +87,7 @@ class Height:
 
 def next_height(ledger: Ledger) -> Height:
     """The state of the height after the ledger's tip."""
-    return Height(ledger.height + 1, right_edge(ledger))
+    return Height(ledger.height + 1, right_edge(ledger), Committee.of(ledger.validators))
 
 
 def header_fields(header: bytes) -> dict[str, Any]:

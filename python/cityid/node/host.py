@@ -21,7 +21,7 @@ from cityid._native import Ledger
 from cityid.errors import StorageError
 from cityid.node import telemetry
 from cityid.node.driver import Driver
-from cityid.node.messages import Frame
+from cityid.node.messages import EXCHANGE_KINDS, Frame
 from cityid.node.ports import (
     Acknowledged,
     Admitted,
@@ -73,7 +73,9 @@ class Sender(Protocol):
 
 
 class Host:
-    """Runs one driver. `tell` gets what concerns clients; it must not block."""
+    """Runs one driver. `tell` gets what concerns clients, `divert` frames that do not concern the driver (files and
+    storage receipts); neither may block.
+    """
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Host:
         peers: Sender,
         log: telemetry.Log,
         tell: Callable[[Outcome], None],
+        divert: Callable[[Frame], None] | None = None,
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -93,6 +96,7 @@ class Host:
         self._peers = peers
         self._log = log
         self._tell = tell
+        self._divert = divert
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frames_taken = trio.Event()
@@ -209,6 +213,11 @@ class Host:
 
     async def _receive(self, inbox: trio.MemoryReceiveChannel[list[Frame]]) -> None:
         async for frames in inbox:
+            if self._divert is not None and any(frame.kind in EXCHANGE_KINDS for frame in frames):
+                for frame in frames:
+                    if frame.kind in EXCHANGE_KINDS:
+                        self._divert(frame)
+                frames = [frame for frame in frames if frame.kind not in EXCHANGE_KINDS]
             while len(self._frames) > MAX_FRAMES:
                 self._frames_taken = trio.Event()
                 await self._frames_taken.wait()

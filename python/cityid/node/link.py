@@ -64,6 +64,7 @@ class Link:
     """A greeted connection. `first` are the frames that came with the hello, which is the first of them."""
 
     city: str
+    key: bytes  # the TLS key that it proved to hold
     hello: Hello
     stream: TlsStream
     reader: FrameReader
@@ -112,7 +113,7 @@ async def _prove(stream: TlsStream, credentials: Credentials, dialled: str | Non
     try:
         await stream.handshake()
     except ssl.SSLCertVerificationError as error:
-        detail = f"{error.verify_message}: not a city of this network, or not the key that the genesis holds for it"
+        detail = f"{error.verify_message}: not a city of this network, or not the key that the chain names for it"
         raise Refused("certificate", detail) from error
     except ssl.SSLError as error:
         raise Refused("tls", f"no TLS 1.3 handshake: {(error.reason or str(error)).lower()}") from error
@@ -121,7 +122,7 @@ async def _prove(stream: TlsStream, credentials: Credentials, dialled: str | Non
     city = credentials.cities.get(stream.peer_key())
     if city is None:
         # OpenSSL trusts exactly the certificates behind `cities`, so only a bug gets here; closing is still right.
-        raise Refused("certificate", "the key is not one that the genesis holds")
+        raise Refused("certificate", "the key is not one that the chain names")
     if dialled is None and city > credentials.city:
         raise Refused("direction", f"{city} dialled {credentials.city}, but the lower code dials", city)
     if dialled is not None and city != dialled:
@@ -163,7 +164,9 @@ async def _exchange_hellos(stream: TlsStream, city: str, own: Hello, caps: Mappi
         bulk_frames=limits.peer_bulk_frames,
         bulk_bytes=limits.peer_bulk_bytes,
     )
-    return Link(city, hello, stream, reader, outbox, [Frame(city, kind, payload) for kind, payload in frames])
+    return Link(
+        city, stream.peer_key(), hello, stream, reader, outbox, [Frame(city, kind, payload) for kind, payload in frames]
+    )
 
 
 async def converse(link: Link, deliver: Deliver, traffic: Traffic, timeouts: Timeouts) -> None:

@@ -19,7 +19,8 @@ BLOCK        height(8), then length(4) and bytes each: header, certificate, dige
 COSIGNATURE  height(8) signature(64) over the checkpoint after that height
 ===========  ==========================================================================================
 
-The payload of HELLO, the first frame of a connection, belongs to `peers`; here it only says that a city is there.
+The payload of HELLO, the first frame of a connection, belongs to `peers`; here it only says that a city is there. What
+cities say about files (`EXCHANGE_KINDS`) stands in `exchange/payloads.py`.
 """
 
 import struct
@@ -38,6 +39,15 @@ STATUS = 7
 WANT_BLOCKS = 8
 BLOCK = 9
 COSIGNATURE = 10
+WANT_PART = 20
+PART = 21
+NO_PART = 22
+WANT_RECEIPT = 23
+RECEIPT = 24
+NO_RECEIPT = 25
+
+EXCHANGE_KINDS = frozenset({WANT_PART, PART, NO_PART, WANT_RECEIPT, RECEIPT, NO_RECEIPT})
+"""What never reaches the driver: files and storage receipts (node/exchange)."""
 
 NAMES = {
     HELLO: "hello",
@@ -50,6 +60,12 @@ NAMES = {
     WANT_BLOCKS: "want blocks",
     BLOCK: "block",
     COSIGNATURE: "cosignature",
+    WANT_PART: "want part",
+    PART: "part",
+    NO_PART: "no part",
+    WANT_RECEIPT: "want receipt",
+    RECEIPT: "receipt",
+    NO_RECEIPT: "no receipt",
 }
 
 DIGEST_BYTES = 32
@@ -135,14 +151,14 @@ def encode_proposal(proposal: Proposal) -> bytes:
 def decode_proposal(payload: bytes) -> Proposal:
     """Read a PROPOSAL frame."""
     if len(payload) < _PROPOSAL.size:
-        raise _malformed("proposal", f"{len(payload)} bytes are fewer than its fixed fields take")
+        raise malformed("proposal", f"{len(payload)} bytes are fewer than its fixed fields take")
     height, round_, valid_round, header_length = _PROPOSAL.unpack_from(payload)
-    _check_height("proposal", height)
+    check_height("proposal", height)
     if round_ > MAX_ROUND or valid_round < -1 or valid_round >= round_:
-        raise _malformed("proposal", f"round {round_} with valid round {valid_round} cannot be")
+        raise malformed("proposal", f"round {round_} with valid round {valid_round} cannot be")
     end = _PROPOSAL.size + header_length
     if not 0 < header_length <= MAX_HEADER_BYTES or end > len(payload):
-        raise _malformed("proposal", f"a header of {header_length} bytes does not fit")
+        raise malformed("proposal", f"a header of {header_length} bytes does not fit")
     digests = payload[end:]
     _check_digests("proposal", digests)
     return Proposal(height, round_, valid_round, payload[_PROPOSAL.size : end], digests)
@@ -166,9 +182,9 @@ def encode_status(status: Status) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Read a STATUS frame."""
-    _check_size("status", _STATUS, payload)
+    check_size("status", _STATUS, payload)
     height, value = _STATUS.unpack(payload)
-    _check_height("status", height)
+    check_height("status", height)
     return Status(height, value)
 
 
@@ -179,11 +195,11 @@ def encode_want_blocks(want: WantBlocks) -> bytes:
 
 def decode_want_blocks(payload: bytes) -> WantBlocks:
     """Read a WANT_BLOCKS frame."""
-    _check_size("request for blocks", _WANT_BLOCKS, payload)
+    check_size("request for blocks", _WANT_BLOCKS, payload)
     first, count = _WANT_BLOCKS.unpack(payload)
-    _check_height("request for blocks", first)
+    check_height("request for blocks", first)
     if not 1 <= count <= MAX_BLOCKS_WANTED:
-        raise _malformed("request for blocks", f"{count} blocks were asked for; the bound is {MAX_BLOCKS_WANTED}")
+        raise malformed("request for blocks", f"{count} blocks were asked for; the bound is {MAX_BLOCKS_WANTED}")
     return WantBlocks(first, count)
 
 
@@ -198,29 +214,29 @@ def encode_block(block: Block) -> bytes:
 def decode_block(payload: bytes) -> Block:
     """Read a BLOCK frame; there is one body for each digest, in their order."""
     if len(payload) < _HEIGHT.size:
-        raise _malformed("block", "it has no height")
+        raise malformed("block", "it has no height")
     (height,) = _HEIGHT.unpack_from(payload)
-    _check_height("block", height)
+    check_height("block", height)
     parts: list[bytes] = []
     position = _HEIGHT.size
     while position < len(payload):
         start = position + _LENGTH.size
         if start > len(payload):
-            raise _malformed("block", "it ends inside a length")
+            raise malformed("block", "it ends inside a length")
         position = start + int(_LENGTH.unpack_from(payload, position)[0])
         if position > len(payload):
-            raise _malformed("block", "it ends inside a part")
+            raise malformed("block", "it ends inside a part")
         parts.append(payload[start:position])
         if len(parts) > 3 + MAX_DIGESTS:
-            raise _malformed("block", f"it has more than {MAX_DIGESTS} batches")
+            raise malformed("block", f"it has more than {MAX_DIGESTS} batches")
     if len(parts) < 3:
-        raise _malformed("block", "header, certificate and digests are not all there")
+        raise malformed("block", "header, certificate and digests are not all there")
     header, certificate, digests, *bodies = parts
     if not 0 < len(header) <= MAX_HEADER_BYTES or not 0 < len(certificate) <= MAX_CERTIFICATE_BYTES:
-        raise _malformed("block", f"a header of {len(header)} and a certificate of {len(certificate)} bytes cannot be")
+        raise malformed("block", f"a header of {len(header)} and a certificate of {len(certificate)} bytes cannot be")
     _check_digests("block", digests)
     if len(bodies) * DIGEST_BYTES != len(digests):
-        raise _malformed("block", f"{len(bodies)} bodies stand for {len(digests) // DIGEST_BYTES} digests")
+        raise malformed("block", f"{len(bodies)} bodies stand for {len(digests) // DIGEST_BYTES} digests")
     return Block(height, header, certificate, digests, tuple(bodies))
 
 
@@ -231,28 +247,31 @@ def encode_cosignature(cosignature: Cosignature) -> bytes:
 
 def decode_cosignature(payload: bytes) -> Cosignature:
     """Read a COSIGNATURE frame."""
-    _check_size("cosignature", _COSIGNATURE, payload)
+    check_size("cosignature", _COSIGNATURE, payload)
     height, signature = _COSIGNATURE.unpack(payload)
-    _check_height("cosignature", height)
+    check_height("cosignature", height)
     return Cosignature(height, signature)
 
 
-def _check_size(what: str, layout: struct.Struct, payload: bytes) -> None:
+def check_size(what: str, layout: struct.Struct, payload: bytes) -> None:
+    """Refuses a payload of fixed width that has another one."""
     if len(payload) != layout.size:
-        raise _malformed(what, f"it takes {layout.size} bytes, not {len(payload)}")
+        raise malformed(what, f"it takes {layout.size} bytes, not {len(payload)}")
 
 
-def _check_height(what: str, height: int) -> None:
+def check_height(what: str, height: int) -> None:
+    """Refuses an integer that P3 forbids."""
     if height > MAX_HEIGHT:
-        raise _malformed(what, f"height {height} is above 2^63 - 1")
+        raise malformed(what, f"height {height} is above 2^63 - 1")
 
 
 def _check_digests(what: str, digests: bytes) -> None:
     if len(digests) % DIGEST_BYTES:
-        raise _malformed(what, f"{len(digests)} bytes are no whole number of digests")
+        raise malformed(what, f"{len(digests)} bytes are no whole number of digests")
     if len(digests) > MAX_DIGESTS * DIGEST_BYTES:
-        raise _malformed(what, f"{len(digests) // DIGEST_BYTES} digests are more than {MAX_DIGESTS}")
+        raise malformed(what, f"{len(digests) // DIGEST_BYTES} digests are more than {MAX_DIGESTS}")
 
 
-def _malformed(what: str, why: str) -> MalformedInput:
+def malformed(what: str, why: str) -> MalformedInput:
+    """The error about a peer's frame."""
     return MalformedInput(f"A peer's {what} does not parse: {why}. The frame is dropped; the peer runs other software.")

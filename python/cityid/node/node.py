@@ -8,31 +8,36 @@ store is closed when no thread writes any more.
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import trio
 
-from cityid import keys
 from cityid._native import Genesis, Ledger
-from cityid.errors import InputError
 from cityid.genesis import load as load_genesis
-from cityid.node.config import Config
+from cityid.node.blobs import Blobs
+from cityid.node.config import Address, Config
+from cityid.node.connections import Connections, check_founder
 from cityid.node.control.server import serve
 from cityid.node.driver import Driver
+from cityid.node.exchange import Exchange, Network
+from cityid.node.exchange.native import NativeFolder
 from cityid.node.face import Face
-from cityid.node.frames import frame_caps
-from cityid.node.host import Host
+from cityid.node.host import Host, Outcome
+from cityid.node.key_folder import KeyFolder
 from cityid.node.messages import Frame
 from cityid.node.peers import Peers
-from cityid.node.ports import Recovered, Settings, Start
+from cityid.node.ports import Committed, Recovered, Settings, Start
 from cityid.node.store import VOTE_LOG, Store, create_data
 from cityid.node.telemetry import Log, Metrics, open_log
-from cityid.node.tls import load_credentials
 from cityid.node.wal import VoteLog
 
 __all__ = ["prepare", "run"]
+
+TABLES = "tables"
+BLOBS = "blobs"
 
 
 def prepare(config: Config) -> None:
@@ -47,37 +52,47 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
     """
     with open_log(config.log_file, level=config.log_level) as log:
         genesis = load_genesis(config.genesis)
-        passphrase = config.passphrase()
-        consensus, checkpoint = (
-            _signer(config, genesis, purpose, passphrase) for purpose in ("consensus", "checkpoint")
+        folder = KeyFolder(
+            config.keys, passphrase=config.passphrase(), complain=lambda why: log.warning("key_unusable", why=why)
         )
-        credentials = load_credentials(
-            config.city, genesis, keys_directory=config.keys, certificates=config.certificates, passphrase=passphrase
-        )
+        for purpose in ("consensus", "checkpoint", "tls"):
+            folder.require(purpose)
         ledger = Ledger(genesis)
         with _recovered(config, genesis, ledger, log) as (store, votes, recovered):
+            if ledger.height == 0 and not config.joins:
+                check_founder(config, genesis, folder)
             driver = Driver(
                 genesis=genesis,
                 ledger=ledger,
                 city=config.city,
-                consensus_signer=consensus,
-                checkpoint_signer=checkpoint,
+                keyring=folder,
                 seed=os.urandom(32),
                 settings=_settings(config),
             )
-            peers = Peers(
-                credentials=credentials,
-                genesis_hash=genesis.hash,
-                addresses=config.peers,
-                listen=config.listen_peers,
-                limits=config.limits,
-                timeouts=config.timeouts,
-                log=log,
-                tip=lambda: ledger.height,
-                caps=frame_caps(genesis.parameters()),
+            connections = Connections(config, ledger, folder, log)
+            peers = connections.first(
+                partial(
+                    Peers,
+                    genesis_hash=genesis.hash,
+                    listen=config.listen_peers,
+                    limits=config.limits,
+                    timeouts=config.timeouts,
+                    log=log,
+                    tip=lambda: ledger.height,
+                )
             )
+
+            exchange = _exchange(config, ledger, driver, folder, peers, log)
+
+            def tell(outcome: Outcome) -> None:
+                if isinstance(outcome, Committed):
+                    exchange.on_committed(outcome.tables)
+                    if outcome.configuration:
+                        connections.changed()
+                face.tell(outcome)
+
             host = Host(
-                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=lambda outcome: face.tell(outcome)
+                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=tell, divert=exchange.deliver
             )
             face = Face(
                 city=config.city,
@@ -87,12 +102,17 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 blocks=store,
                 post=host.post,
                 connected=lambda: peers.connected,
+                files=exchange,
+                certificates=config.certificates,
+                addresses=_addresses(config),
             )
             metrics = Metrics()
             metrics.watch("ledger", face.figures)
             metrics.watch("peers", peers.stats)
             metrics.watch("host", host.figures)
-            await _run_parts(config, log, host, peers, face, metrics, recovered, task_status)
+            metrics.watch("exchange", exchange.figures)
+            follow = partial(connections.run, peers, driver)
+            await _run_parts(config, log, host, peers, exchange, follow, face, metrics, recovered, task_status)
 
 
 async def _run_parts(
@@ -100,6 +120,8 @@ async def _run_parts(
     log: Log,
     host: Host,
     peers: Peers,
+    exchange: Exchange,
+    follow: Callable[..., Awaitable[None]],
     face: Face,
     metrics: Metrics,
     recovered: Recovered,
@@ -110,8 +132,10 @@ async def _run_parts(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, stop, log)
+            await nursery.start(exchange.run)
             await nursery.start(host.run, receive)
             await nursery.start(peers.run, send)
+            await nursery.start(follow)
             host.post(Start(recovered))
 
             async def http(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -139,14 +163,41 @@ async def _watch_signals(
             stop.set()
 
 
-def _signer(config: Config, genesis: Genesis, purpose: str, passphrase: bytes | None) -> keys.Signer:
-    path = keys.key_path(config.keys, purpose)
-    signer = keys.load(path, passphrase=passphrase)
-    if config.city not in genesis.cities or signer.public_key != genesis.city(config.city)[purpose]:
-        raise InputError(
-            f"{path} is not the {purpose} key that the genesis holds for city {config.city}; restore the right one"
-        )
-    return signer
+def _addresses(config: Config) -> dict[str, Address]:
+    """Where nodes listen, as far as this one was told; its own address too, unless it listens on all of them."""
+    own = {} if config.listen_peers.host in {"", "0.0.0.0", "::"} else {config.city: config.listen_peers}
+    return {**config.peers, **own}
+
+
+def _exchange(
+    config: Config, ledger: Ledger, driver: Driver, key_folder: KeyFolder, peers: Peers, log: Log
+) -> Exchange:
+    """The part that exchanges files; from here on the ledger answers from its tables."""
+    folder = NativeFolder(config.data / TABLES)
+    ledger.use_tables(folder.tables)
+
+    def members() -> dict[str, bytes]:
+        return {one["city"]: one["checkpoint"] for one in ledger.cities() if one["status"] == "active"}
+
+    network = Network(
+        city=config.city,
+        signer=partial(key_folder.find, "checkpoint"),
+        members=members,
+        parameters=ledger.parameters,
+        synced=lambda: driver.halted is None and driver.is_informed and driver.is_synced,
+    )
+    return Exchange(
+        folder=folder,
+        tables_directory=config.data / TABLES,
+        blobs=Blobs(config.data / BLOBS, bound_bytes=config.limits.blob_bytes),
+        ledger=ledger,
+        link=peers,
+        network=network,
+        keep=config.tables_keep,
+        limits=config.limits,
+        timeouts=config.timeouts,
+        log=log,
+    )
 
 
 @contextmanager

@@ -5,6 +5,9 @@ compete. The dialler dials only when it has none; therefore a new connection fro
 listener still holds (the other end restarted, or the old path died in silence). Waits between attempts double up to a
 bound, with jitter, and start over once a connection has held.
 
+Who the other cities are, under which keys and where, changes while the node runs (`reconfigure`): a link whose key no
+city has any more ends, a new city is dialled, frames have other caps.
+
 A stranger costs one handshake: strangers in handshakes are bounded, and the oldest gives way to the newest, so that
 idle ones cannot keep cities out. A peer that sends garbage, an oversize frame, or nothing for too long is
 disconnected, counted, and named in an event. How one connection lives stands in node/link.py, what happens when its
@@ -58,8 +61,8 @@ class TcpNetwork:
 class Peers:
     """The other cities, as far as this node reaches them.
 
-    `addresses` says where each lower-coded city finds the higher; it is looked up at each attempt. `tip` is asked for
-    the height that a hello states.
+    `addresses` says where each lower-coded city finds the higher; it is looked up at each attempt, and a city without
+    one is waited for. `tip` is asked for the height that a hello states.
     """
 
     def __init__(
@@ -80,14 +83,16 @@ class Peers:
         self._city = credentials.city
         self._credentials = credentials
         self._genesis_hash = genesis_hash
-        self._dialled = sorted(city for city in credentials.cities.values() if city > self._city)
+        self._dialled = _higher(credentials)
+        self._dialling: set[str] = set()
+        self._reconfigured = trio.Event()
         self._addresses = addresses
         self._listen = listen
         self._limits = limits
         self._timeouts = timeouts
         self._log = log
         self._tip = tip
-        self._caps = caps
+        self._caps = dict(caps)  # links look into this very dictionary
         self._network: Network = network or TcpNetwork()
         self._jitter = jitter
         self._links: dict[str, Link] = {}
@@ -99,11 +104,6 @@ class Peers:
         self._evicted = 0
         self._disconnects: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
-        if missing := [city for city in self._dialled if city not in addresses]:
-            raise InputError(
-                f"no address is set for {', '.join(missing)}: the lower city code dials, and {self._city} is lower; "
-                f"add [peers] entries to node.toml"
-            )
 
     # ------------------------------------------------------------ for the node
 
@@ -128,6 +128,29 @@ class Peers:
         """Ends a connection because of what its frames said; `reason` is a stable word for the figures."""
         if (link := self._links.get(peer)) is not None:
             link.end(reason, detail)
+
+    def reconfigure(
+        self, credentials: Credentials, addresses: Mapping[str, Address], caps: Mapping[int, int] = CAPS
+    ) -> None:
+        """Go on with these keys, addresses and frame caps; ends the links that rest on others."""
+        renewed = credentials.public_key != self._credentials.public_key
+        self._credentials = credentials
+        self._addresses = addresses
+        self._dialled = _higher(credentials)
+        self._caps.clear()
+        self._caps.update(caps)
+        for link in list(self._links.values()):
+            if renewed:
+                link.end("key_replaced", f"{self._city} has another TLS key now")
+            else:
+                self._end_if_strange(link)
+        changed, self._reconfigured = self._reconfigured, trio.Event()
+        changed.set()
+
+    def _end_if_strange(self, link: Link) -> None:
+        """A link whose key is not the city's any more, or whose city is no member any more."""
+        if self._credentials.cities.get(link.key) != link.city:
+            link.end("not_member", f"the chain names no city {link.city} with this TLS key")
 
     def stats(self) -> dict[str, Any]:
         """Figures for `Metrics.watch`."""
@@ -170,8 +193,7 @@ class Peers:
             await self._accept(stream, inbox)
 
         async with trio.open_nursery() as nursery:
-            for city in self._dialled:
-                nursery.start_soon(self._dial_for_ever, city, inbox)
+            nursery.start_soon(self._dial_all, inbox)
             addresses = [address for listener in listeners if (address := _local_address(listener))]
             self._log.info("peers_listening", addresses=[str(address) for address in addresses], dials=self._dialled)
             task_status.started(addresses)
@@ -194,12 +216,29 @@ class Peers:
 
     # ------------------------------------------------------------ links
 
-    async def _dial_for_ever(self, city: str, inbox: trio.MemorySendChannel[list[Frame]]) -> None:
+    async def _dial_all(self, inbox: trio.MemorySendChannel[list[Frame]]) -> None:
+        """One task for each city that is to be dialled, for as long as it is."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                reconfigured = self._reconfigured
+                for city in self._dialled:
+                    if city not in self._dialling:
+                        self._dialling.add(city)
+                        nursery.start_soon(self._dial_while_member, city, inbox)
+                await reconfigured.wait()
+
+    async def _dial_while_member(self, city: str, inbox: trio.MemorySendChannel[list[Frame]]) -> None:
+        try:
+            await self._dial_again_and_again(city, inbox)
+        finally:
+            self._dialling.discard(city)
+
+    async def _dial_again_and_again(self, city: str, inbox: trio.MemorySendChannel[list[Frame]]) -> None:
         first_s = self._timeouts.reconnect_first_ms / 1000
         last_s = self._timeouts.reconnect_last_ms / 1000
         wait_s = first_s
         told = ""
-        while True:
+        while city in self._dialled:
             try:
                 link = await self._dial(city)
             except Refused as refusal:
@@ -221,10 +260,12 @@ class Peers:
             wait_s = min(2 * wait_s, last_s)
 
     async def _dial(self, city: str) -> Link:
+        if (address := self._addresses.get(city)) is None:
+            raise Refused("no_address", "neither [peers] in node.toml nor a service of its record says where it is")
         try:
             with trio.fail_after(self._timeouts.handshake_ms / 1000):
                 try:
-                    transport = await self._network.connect(self._addresses[city])
+                    transport = await self._network.connect(address)
                 except OSError as error:
                     raise Refused("unreachable", f"nobody answers: {error.strerror or error}") from error
                 return await self._greet(transport, city)
@@ -272,6 +313,7 @@ class Peers:
         if (old := self._links.get(city)) is not None:
             old.end("replaced", "the same city connected again")
         self._links[city] = link
+        self._end_if_strange(link)  # it may have become so during the handshake
         self._connects += 1
         self._log.info("peer_connected", peer=city, dialled=dialled, tip=link.hello.tip)
         began = trio.current_time()
@@ -286,6 +328,11 @@ class Peers:
                 "peer_disconnected", peer=city, reason=reason, detail=link.detail,
                 seconds=round(trio.current_time() - began, 3),
             )  # fmt: skip
+
+
+def _higher(credentials: Credentials) -> list[str]:
+    """The cities that this one dials."""
+    return sorted({city for city in credentials.cities.values() if city > credentials.city})
 
 
 def _local_address(listener: trio.abc.Listener[Any]) -> Address | None:

@@ -2,8 +2,9 @@
 
 Bodies live in the ledger and in the store; this file keeps one small entry a batch and never looks inside one. Rules:
 
-- A batch may be proposed when it is durable here and f + 1 validators (this one included) hold it: then at least one
-  honest city can always serve it. A client's request is acknowledged under the same condition.
+- A batch may be proposed when it is durable here and f + 1 cities of the committee hold it: then at least one honest
+  city can always serve it. A client's request is acknowledged under the same condition. Followers hold batches too,
+  and count for nothing.
 - A batch has no owner. `author` is only the city that sent it first, and bounds how much memory that city may use.
 - A digest that was heard of but not seen is fetched from whoever announced it; a batch that a signed proposal needs is
   asked for at once, then from everybody in turn.
@@ -11,7 +12,7 @@ Bodies live in the ledger and in the store; this file keeps one small entry a ba
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 MAX_HEARD = 4_096
@@ -43,18 +44,23 @@ class Heard:
 
 
 class Pool:
-    """The batches that wait for a block, in order of arrival."""
+    """The batches that wait for a block, in order of arrival. At first everybody is in the committee."""
 
     def __init__(self, city: str, peers: Sequence[str], *, max_author_bytes: int) -> None:
         self._city = city
-        self._peers = list(peers)
-        self._enough = len(peers) // 3 + 1  # f + 1, with f = (n - 1) // 3 and n - 1 peers
+        self.change(peers=peers, committee=[city, *peers])
         self._max_author_bytes = max_author_bytes
         self._entries: dict[bytes, Entry] = {}
         self._heard: dict[bytes, Heard] = {}
         self._gone: OrderedDict[bytes, None] = OrderedDict()
         self._bytes_of: dict[str, int] = {}
         self._tickets: dict[int, set[bytes]] = {}
+
+    def change(self, *, peers: Sequence[str], committee: Collection[str]) -> None:
+        """From now on these are the others that may be asked, and these the cities that count."""
+        self._peers = list(peers)
+        self._committee = frozenset(committee)
+        self._enough = (len(self._committee) - 1) // 3 + 1  # f + 1
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -157,7 +163,7 @@ class Pool:
         return entry is not None and entry.durable
 
     def proposable(self, *, max_bytes: int, max_batches: int) -> list[bytes]:
-        """The oldest batches that f + 1 validators hold, within the bounds of a block."""
+        """The oldest batches that f + 1 of the committee hold, within the bounds of a block."""
         chosen: list[bytes] = []
         room = max_bytes
         for digest, entry in self._entries.items():
@@ -173,7 +179,7 @@ class Pool:
         return any(self._is_safe(entry) for entry in self._entries.values())
 
     def _is_safe(self, entry: Entry) -> bool:
-        return entry.durable and len(entry.holders) >= self._enough
+        return entry.durable and len(entry.holders & self._committee) >= self._enough
 
     def durable_since(self, before_us: int, *, limit: int) -> list[bytes]:
         """Durable batches older than this moment, oldest first: worth announcing again."""

@@ -226,6 +226,8 @@ class Committed:
     transactions: int
     committed: int
     rejected: int
+    tables: tuple[bytes, ...] = ()  # digests of those that it sealed
+    configuration: bool = False  # cities, keys, the committee or parameters are others from now on
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,13 @@ class Signer(Protocol):
 
     def sign(self, message: bytes, /) -> bytes:
         """An Ed25519 signature, 64 bytes."""
+
+
+class Keyring(Protocol):
+    """The private keys of this city: what it signs with, and what it will sign with once the chain says so."""
+
+    def find(self, purpose: str, public_key: bytes) -> Signer | None:
+        """The key of this purpose with this public half, if this city holds it now."""
 
 
 class BlockSource(Protocol):

@@ -1,10 +1,12 @@
 """Bodies on their way to the engine: built here or received, made durable, held, executed.
 
-A proposal frame is taken from the proposer of its round (P35), and from anybody in the late rounds in which the engine
-lets every city that locked a value repeat it: one a sender and round. So at most one body a round is executed, besides
-those that have a quorum of prevotes. Nothing is executed, and the engine hears of nothing, before the header and all of
-its batches are durable here (P37).
+A proposal frame is taken from the proposer of its round (P35), and from any city of the committee in the late rounds in
+which the engine lets every one that locked a value repeat it: one a sender and round. So at most one body a round is
+executed, besides those that have a quorum of prevotes. Nothing is executed, and the engine hears of nothing, before the
+header and all of its batches are durable here (P37).
 """
+
+from collections.abc import Mapping
 
 from cityid._native import Ledger
 from cityid.errors import RuleViolation
@@ -31,24 +33,27 @@ class Proposals:
         batches: Batches,
         *,
         city: str,
-        cities: list[str],
-        parameters: dict[str, int],
+        parameters: Mapping[str, int],
         settings: Settings,
     ) -> None:
         self._ledger = ledger
         self._out = out
         self._batches = batches
         self._city = city
-        self._cities = cities
         self._settings = settings
+        self.set_limits(parameters)
+
+    def set_limits(self, parameters: Mapping[str, int]) -> None:
+        """From the next height on these hold (P71)."""
         self._heartbeat_ms = parameters["heartbeat_ms"]
         self._max_bytes = parameters["max_block_bytes"]
         self._max_batches = min(parameters["max_block_batches"], messages.MAX_DIGESTS)
 
     def receive(self, height: Height, peer: str, proposal: Proposal) -> None:
         """A proposal of this height: bind it to its value and make it durable, or drop it."""
-        proposer = (proposal.height + proposal.round) % len(self._cities)  # P35
-        if peer != self._cities[proposer] and proposal.round < FREE_RESTREAM_ROUND:
+        cities = height.committee.cities
+        proposer = height.committee.proposer(proposal.height, proposal.round)
+        if peer not in cities or (peer != cities[proposer] and proposal.round < FREE_RESTREAM_ROUND):
             return
         if proposal.round > max(0, height.round) + MAX_ROUNDS_AHEAD or (proposal.round, peer) in height.offers:
             return

@@ -241,6 +241,18 @@ class Store:
         header, certificate, digests = _split(found, 3)
         return header, certificate, digests
 
+    def changes(self, height: int) -> bytes | None:
+        """Every record version that a decided height wrote, as `Commit.changes` gave it."""
+        return self._state(height, 0)
+
+    def receipts(self, height: int) -> bytes | None:
+        """The receipts of a decided height, as `Commit.receipts` gave them."""
+        return self._state(height, 1)
+
+    def _state(self, height: int, part: int) -> bytes | None:
+        found = self._get(b"s" + _HEIGHT.pack(height))
+        return None if found is None else _split(found, 2)[part]
+
     def _tip(self) -> int:
         found = self._get(b"t")
         return 0 if found is None else int(_HEIGHT.unpack_from(found)[0])

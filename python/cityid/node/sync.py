@@ -1,7 +1,9 @@
 """Catching up: who is ahead, whom to ask, and what they sent; and how a store's blocks are served.
 
 A node asks one city at a time for a window of blocks and executes them in order. What a city says about its height is
-only a reason to ask it: a block counts by its commit certificate. A city that sends a block whose certificate does not
+only a reason to ask it: a block counts by its commit certificate. What is credible about heights is said by the
+committee; a node that is so far behind that it does not know the present one believes as many others instead, which
+makes it ask and never vote. A city that sends a block whose certificate does not
 count, or does not send what it claims to have, is asked last for a while. Buffered blocks are bounded by the window,
 and a city only fills the window that it was asked for.
 """
@@ -9,6 +11,7 @@ and a city only fills the window that it was asked for.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cityid.node.committee import Committee
 from cityid.node.messages import (
     BATCH,
     BLOCK,
@@ -40,8 +43,8 @@ class Request:
 class CatchUp:
     """What this node knows about being behind."""
 
-    def __init__(self, tolerated: int, *, window: int, patience_us: int) -> None:
-        self._tolerated = tolerated  # f: so many cities may lie
+    def __init__(self, committee: Committee, *, window: int, patience_us: int) -> None:
+        self.committee = committee
         self._window = min(window, MAX_BLOCKS_WANTED)
         self._patience_us = patience_us
         self._statuses: dict[str, Status] = {}
@@ -50,24 +53,30 @@ class CatchUp:
         self._blocks: dict[int, tuple[str, Block]] = {}
         self._behind_since_us: int | None = None
 
+    def forget(self, city: str) -> None:
+        """A city is no member any more: what it said does not matter, and it is not asked."""
+        self._statuses.pop(city, None)
+
     def on_status(self, peer: str, status: Status) -> None:
         """A city says how far it is."""
         self._statuses[peer] = status
 
     @property
     def heard_from(self) -> int:
-        """How many cities said how far they are."""
-        return len(self._statuses)
+        """How many other cities of the committee said how far they are."""
+        return sum(city in self.committee.cities for city in self._statuses)
 
     @property
     def is_informed(self) -> bool:
-        """Whether so many cities said how far they are that one of them is honest."""
-        return len(self._statuses) > self._tolerated
+        """Whether so many of the committee said how far they are that one of them is honest."""
+        return self.heard_from >= self.committee.enough
 
     def credible_height(self) -> int:
         """A height that at least one honest city has reached: f + 1 cities claim it."""
-        heights = sorted((status.height for status in self._statuses.values()), reverse=True)
-        return heights[self._tolerated] if len(heights) > self._tolerated else 0
+        anybody = not self.is_informed
+        claims = (status.height for city, status in self._statuses.items() if anybody or city in self.committee.cities)
+        heights = sorted(claims, reverse=True)
+        return heights[self.committee.tolerated] if len(heights) >= self.committee.enough else 0
 
     def next_request(self, tip: int, *, now_us: int) -> tuple[str, WantBlocks] | None:
         """Whom to ask for what, if anything now; the caller sends it."""
@@ -91,6 +100,8 @@ class CatchUp:
         turn = sorted(ahead)
         turn = turn[start:] + turn[:start]
         peer = min(turn, key=lambda candidate: max(self._aside.get(candidate, 0), now_us))
+        if self._aside.get(peer, 0) - now_us > LIAR_ASIDE_US - SILENCE_US:
+            return None  # all lie: not at the speed of the network
         self._request = Request(peer, tip + 1, min(self._window, ahead[peer] - tip), now_us)
         return peer, WantBlocks(self._request.first, self._request.count)
 

@@ -2,15 +2,17 @@
 
 Each city has one self-signed Ed25519 certificate. A node's trust store holds exactly the other cities' certificates,
 both ends must show one (`CERT_REQUIRED`, never `CERT_NONE`), and after the handshake the peer's key is looked up
-among the keys of the genesis: the certificate proves possession, the key says which city it is. Session tickets are
-off, so that every connection proves the key anew.
+among the keys of the member cities: the certificate proves possession, the key says which city it is. Session tickets
+are off, so that every connection proves the key anew. Who the members are changes; `roster` says so, and credentials
+are made again.
 
 `TlsStream` drives OpenSSL over memory buffers: one socket read yields every record it brought, and one send carries
 every record it needs, where `trio.SSLStream` returns to Python for each record of 16 kB.
 """
 
 import ssl
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +21,9 @@ import trio
 
 from cityid import keys
 from cityid.errors import InputError
-from cityid.genesis import GenesisKeys, certificate_file, load_certificates
+from cityid.genesis import GenesisKeys, load_certificates
 
-__all__ = ["Credentials", "TlsStream", "load_credentials"]
+__all__ = ["Credentials", "TlsStream", "load_credentials", "make_credentials"]
 
 READ_BYTES: Final = 262_144
 RECORD_BYTES: Final = 65_536
@@ -32,6 +34,7 @@ class Credentials:
     """What a node shows and believes in handshakes: two contexts, and which TLS key is which city."""
 
     city: str
+    public_key: bytes
     server: ssl.SSLContext
     client: ssl.SSLContext
     cities: Mapping[bytes, str]
@@ -40,7 +43,7 @@ class Credentials:
 def load_credentials(
     city: str, genesis: GenesisKeys, *, keys_directory: Path, certificates: Path, passphrase: bytes | None = None
 ) -> Credentials:
-    """Opens a city's TLS key and every city's certificate, and checks them against the genesis.
+    """Opens a city's TLS key and every city's certificate, and checks them against the genesis: how a founder starts.
 
     Raises `InputError` when the city is no member, its key is not the one of the genesis, or a certificate is wrong.
     """
@@ -51,7 +54,16 @@ def load_credentials(
     if signer.public_key != genesis.city(city)["tls"]:
         raise InputError(f"{key_file} is not the TLS key that the genesis holds for city {city}; restore the right one")
     pinned = load_certificates(certificates, genesis)
-    trusted = b"".join(certificate.der for code, certificate in pinned.items() if code != city)
+    others = [certificate for code, certificate in pinned.items() if code != city]
+    return make_credentials(pinned[city], key_file=key_file, others=others, passphrase=passphrase)
+
+
+def make_credentials(
+    own: keys.Certificate, *, key_file: Path, others: Sequence[keys.Certificate], passphrase: bytes | None = None
+) -> Credentials:
+    """What a city shows (its certificate, with the key in `key_file`) and whom it believes. Raises `InputError`."""
+    cities = {certificate.public_key: certificate.city for certificate in others}
+    trusted = b"".join(certificate.der for certificate in others)
 
     def context(protocol: int) -> ssl.SSLContext:
         made = ssl.SSLContext(protocol)
@@ -59,17 +71,21 @@ def load_credentials(
         made.check_hostname = False  # a city is known by its key; its address may change
         made.verify_mode = ssl.CERT_REQUIRED
         # OpenSSL reads the key file itself; the empty password keeps it from ever asking on the terminal.
-        made.load_cert_chain(certificate_file(certificates, city), key_file, password=passphrase or b"")
-        made.load_verify_locations(cadata=trusted)
+        made.load_cert_chain(certificate.name, key_file, password=passphrase or b"")
+        if trusted:  # an empty trust store lets nobody in
+            made.load_verify_locations(cadata=trusted)
         return made
 
     try:
-        server, client = context(ssl.PROTOCOL_TLS_SERVER), context(ssl.PROTOCOL_TLS_CLIENT)
+        # OpenSSL takes certificates of this side from a file only.
+        with tempfile.NamedTemporaryFile(suffix=".pem") as certificate:
+            certificate.write(ssl.DER_cert_to_PEM_cert(own.der).encode("ascii"))
+            certificate.flush()
+            server, client = context(ssl.PROTOCOL_TLS_SERVER), context(ssl.PROTOCOL_TLS_CLIENT)
     except (ssl.SSLError, OSError) as error:
-        raise InputError(f"OpenSSL refuses the TLS key or certificates of city {city}: {error}") from None
+        raise InputError(f"OpenSSL refuses the TLS key or certificates of city {own.city}: {error}") from None
     server.num_tickets = 0
-    cities = {certificate.public_key: code for code, certificate in pinned.items() if code != city}
-    return Credentials(city, server, client, cities)
+    return Credentials(own.city, own.public_key, server, client, cities)
 
 
 class TlsStream:

@@ -3,6 +3,7 @@
 Everything follows from the seed of the simulation and the moment of the call.
 """
 
+from collections.abc import Callable
 from random import Random
 
 from cityid.testing.faults import NetworkFaults
@@ -11,8 +12,10 @@ from cityid.testing.simulation import Simulation
 MAX_CLOCK_ERROR_MS = 2_000
 
 
-def torment(simulation: Simulation, *, duration_ms: int, whole_network: bool = True) -> None:
-    """Do something every few hundred virtual milliseconds; all checks stay on.
+def torment(
+    simulation: Simulation, *, duration_ms: int, whole_network: bool = True, also: Callable[[], None] = lambda: None
+) -> None:
+    """Do something every few hundred virtual milliseconds, and `also` something else; all checks stay on.
 
     `whole_network` allows more cities to be down at once than the network tolerates: it stops then, and must not break.
     """
@@ -22,6 +25,7 @@ def torment(simulation: Simulation, *, duration_ms: int, whole_network: bool = T
     organisations = 0
     while simulation.now_us < end_us:
         simulation.run_for(random.randint(20, 600))
+        also()
         up = [city for city in simulation.cities if simulation.is_up(city)]
         down = [city for city in simulation.cities if city not in up]
         match random.choice(

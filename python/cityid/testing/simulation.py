@@ -11,6 +11,10 @@ clock, and `faults` those of the network and the disks. A city may be crashed be
 disk had not synced, and comes back through the same recovery as a real one. `checks` watches every message and commit;
 what must never happen raises `Violation`.
 
+There are no files here: the exchange of tables and storage receipts (`node/exchange`) is left out, it decides nothing
+that the network agrees on. A city of a simulation has no table of a sealed range; answers about its items are
+UNAVAILABLE unless the caller gives the ledger tables (`Ledger.use_tables`).
+
 Times are microseconds of virtual time since the start; methods that people call take milliseconds.
 """
 
@@ -22,7 +26,15 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from cityid._native import Answer, Genesis, Ledger, build_transaction, finish_transaction, possession_message
+from cityid._native import (
+    NEWEST_PROTOCOL,
+    Answer,
+    Genesis,
+    Ledger,
+    build_transaction,
+    finish_transaction,
+    possession_message,
+)
 from cityid.node import messages
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
@@ -60,6 +72,7 @@ from cityid.testing.keys import GENESIS_TIME_MS, SeededSigner, city_codes, seede
 
 VERIFY_US = 1_000
 SERVE_BYTES = 16 * 1024 * 1024
+EARLY_HEIGHTS = 4
 
 
 @dataclass(slots=True)
@@ -78,6 +91,13 @@ class City:
     crash_after_effects: int | None = None
     clock_ahead_ms: int = 0
     logs: list[Log] = field(default_factory=list)
+    keys: dict[tuple[str, bytes], SeededSigner] = field(default_factory=dict)  # what lies in its folder of keys
+    newest_protocol: int = NEWEST_PROTOCOL  # what its software knows
+    links: frozenset[str] = frozenset()  # the cities that it is connected with
+
+    def find(self, purpose: str, public_key: bytes) -> SeededSigner | None:
+        """A key of this city, as its driver asks for it (`ports.Keyring`)."""
+        return self.keys.get((purpose, public_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +133,7 @@ class Simulation:
         self.cities = city_codes(cities)
         self.genesis: Genesis = seeded_genesis(self.cities, seed=seed, parameters=parameters)
         self.now_us = 0
-        self.checks = Checks()
+        self.checks = Checks(self.genesis.hash, Ledger(self.genesis).validators)
         self.network = Network(network or NetworkFaults(), Random(f"network {seed}"))
         self.disk_faults = disks or DiskFaults()
         self.results: dict[bytes, tuple[str | None, str | None]] = {}  # id → reason, message at admission
@@ -126,7 +146,10 @@ class Simulation:
         self._nonce = 0
         self._tickets: dict[int, list[bytes]] = {}
         self._trace = sha256()
-        self._nodes = {code: City(code) for code in self.cities}
+        self._nodes: dict[str, City] = {}
+        self._generation: dict[tuple[str, str], int] = {}  # how often a city got new keys of a purpose
+        for code in self.cities:
+            self._add(code)
         for code in self.cities:
             self.restart(code)
 
@@ -182,21 +205,18 @@ class Simulation:
                 [record.receipts for record in records],
                 records[-1].certificate,
             )
-            self.checks.on_commit(city, ledger.height, value=ledger.log_root, state_root=ledger.state_root)
+            self._check_commit(node)
         node.driver = Driver(
             genesis=self.genesis,
             ledger=ledger,
             city=city,
-            consensus_signer=self.signer(city, "consensus"),
-            checkpoint_signer=self.signer(city, "checkpoint"),
+            keyring=node,
             seed=sha256(f"{self.seed} {city} {node.life}".encode()).digest(),
             settings=self._settings,
+            newest_protocol=node.newest_protocol,
         )
         self._step(node, Start(node.disk.recovered()))
-        for other in self.cities:
-            if other != city and self.is_up(other):
-                self._deliver(city, other, messages.HELLO, b"")
-                self._deliver(other, city, messages.HELLO, b"")
+        self._connect(node)
 
     def partition(self, *groups: Iterable[str]) -> None:
         """Only cities of one group reach each other."""
@@ -210,11 +230,38 @@ class Simulation:
         """Let a city's wall clock be wrong."""
         self._nodes[city].clock_ahead_ms = ahead_ms
 
+    # ------------------------------------------------------------ cities and keys that change
+
+    def add_city(self) -> str:
+        """Start the node of one more city, which nobody has admitted yet: it has the genesis and reaches no one."""
+        code = next(code for code in city_codes(len(self.cities) + 1) if code not in self.cities)
+        self.cities = sorted([*self.cities, code])
+        self._add(code)
+        self.restart(code)
+        return code
+
+    def renew(self, city: str, purpose: str, *, at_once: bool = True) -> SeededSigner:
+        """Make a city a new key; it lies in the folder of keys unless it is only put there later (`hand_over`)."""
+        self._generation[city, purpose] = self._generation.get((city, purpose), 0) + 1
+        if at_once:
+            self.hand_over(city, purpose)
+        return self.signer(city, purpose)
+
+    def hand_over(self, city: str, purpose: str) -> None:
+        """Put a city's newest key of a purpose into its folder of keys."""
+        signer = self.signer(city, purpose)
+        self._nodes[city].keys[purpose, signer.public_key] = signer
+
+    def set_software(self, city: str, *, newest_protocol: int) -> None:
+        """Install another version of the software: it holds from the city's next start on."""
+        self._nodes[city].newest_protocol = newest_protocol
+
     # ------------------------------------------------------------ clients
 
     def signer(self, city: str, purpose: str = "transaction") -> SeededSigner:
-        """A city's key."""
-        return seeded_signer(self.seed, city, purpose)
+        """A city's newest key."""
+        generation = self._generation.get((city, purpose), 0)
+        return seeded_signer(self.seed, city, purpose, *[generation] * (generation > 0))
 
     def organisation_signer(self, city: str, org: str) -> SeededSigner:
         """The key that `admit_organisation` registers."""
@@ -281,6 +328,10 @@ class Simulation:
 
     # ------------------------------------------------------------ looking
 
+    def is_linked(self, one: str, other: str) -> bool:
+        """Whether two cities that run would connect: each is a member in what the other knows."""
+        return self._welcomes(one, other) and self._welcomes(other, one)
+
     def is_up(self, city: str) -> bool:
         """Whether a city runs."""
         return self._nodes[city].driver is not None
@@ -298,6 +349,11 @@ class Simulation:
     def height(self, city: str) -> int:
         """The durable height of a city, up or down."""
         return len(self._nodes[city].disk.heights)
+
+    def members(self) -> frozenset[str]:
+        """The member cities, as the city that is furthest knows them."""
+        up = [city for city in self.cities if self.is_up(city)]
+        return self.driver(max(up, key=self.height)).members if up else frozenset(self.cities)
 
     def heights(self) -> dict[str, int]:
         """The durable heights of all cities."""
@@ -343,9 +399,11 @@ class Simulation:
                 self.restart(city)
         self.check()
         goal = self.checks.height + 2
+        settling = [city for city in self.cities if city in self.members()]
         try:
-            self.run_until(lambda: min(self.heights().values()) >= goal, limit_ms=limit_ms)
-            self.run_until(lambda: self.is_committed(self.acknowledged), limit_ms=limit_ms)
+            self.run_until(lambda: min(self.height(city) for city in settling) >= goal, limit_ms=limit_ms)
+            for city in settling:
+                self.run_until(lambda city=city: self.is_committed(self.acknowledged, at=city), limit_ms=limit_ms)  # type: ignore[misc]
         except TimeoutError as error:
             raise Violation(f"faults ended, and the network does not recover: {error}; {self.halted()}") from error
         self.check()
@@ -410,6 +468,9 @@ class Simulation:
 
     def _cut(self, node: City) -> None:
         node.driver = node.ledger = None
+        for other in self._nodes.values():
+            other.links -= {node.code}
+        node.links = frozenset()
         node.inbox.clear()
         node.timers.clear()
         node.votes_syncing = node.store_syncing = 0
@@ -447,7 +508,7 @@ class Simulation:
                     self.checks.on_message(node.code, payload)
                 self._trace.update(payload)
                 for receiver in self.cities if peer is None else [peer]:
-                    if receiver != node.code:
+                    if receiver in node.links:
                         self._deliver(node.code, receiver, kind, payload)
             case AppendVotes():
                 node.disk.waiting_votes.append(effect)
@@ -487,8 +548,46 @@ class Simulation:
 
     def _on_committed(self, node: City, done: Committed) -> None:
         if node.ledger is not None and node.ledger.height == done.height:
-            ledger = node.ledger
-            self.checks.on_commit(node.code, done.height, value=ledger.log_root, state_root=ledger.state_root)
+            self._check_commit(node)
+        if done.configuration:
+            self._connect(node)
+
+    def _check_commit(self, node: City) -> None:
+        """What a city has committed and made durable is what the others have."""
+        ledger = node.ledger
+        assert ledger is not None, "only cities that run commit"
+        record = node.disk.heights[ledger.height - 1]
+        self.checks.on_commit(
+            node.code, ledger.height, value=ledger.log_root, state_root=ledger.state_root,
+            next_committee=ledger.validators, certificate=record.certificate,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ who is connected with whom
+
+    def _add(self, code: str) -> None:
+        self._nodes[code] = node = City(code)
+        for purpose in ("consensus", "checkpoint"):
+            signer = self.signer(code, purpose)
+            node.keys[purpose, signer.public_key] = signer
+
+    def _connect(self, node: City) -> None:
+        """Make the links that a city has now, and end those that it has no longer; a new one opens with a hello."""
+        for other in [found for found in self._nodes.values() if found is not node]:
+            linked = self.is_up(node.code) and self.is_up(other.code) and self.is_linked(node.code, other.code)
+            if linked and other.code not in node.links:
+                node.links |= {other.code}
+                other.links |= {node.code}
+                self._deliver(node.code, other.code, messages.HELLO, b"")
+                self._deliver(other.code, node.code, messages.HELLO, b"")
+            elif not linked:
+                node.links -= {other.code}
+                other.links -= {node.code}
+
+    def _welcomes(self, one: str, other: str) -> bool:
+        """A city lets in members; one that is behind, or no member yet, cannot know them and lets in anybody."""
+        driver = self.driver(one)
+        behind = self.height(one) + EARLY_HEIGHTS < self.checks.height
+        return other in driver.members or one not in driver.members or behind
 
     def _deliver(self, sender: str, receiver: str, kind: int, payload: bytes) -> None:
         node = self._nodes[receiver]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod audit;
 pub mod block;
 pub mod checkpoint;
 pub mod code;
@@ -14,9 +15,11 @@ pub mod disclosure;
 pub mod error;
 pub mod genesis;
 pub mod hash;
+pub mod history;
 pub mod index;
 pub mod json;
 pub mod ledger;
+pub mod listing;
 pub mod log;
 pub mod map_key;
 pub mod profile;

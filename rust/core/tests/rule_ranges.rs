@@ -1,4 +1,5 @@
-//! The distribution rule under random operations, against a second, simpler statement of who may do what.
+//! Ranges, tables, items and old numbers under random operations, against a second, simpler statement of who may do what; `rule`
+//! does the same for keys, profiles and transfers.
 //!
 //! Transactions are executed without signatures: whoever is named as a signer has signed. Three cities: 130100 acts for itself,
 //! 330100 is administered by 130100, 440300 is suspended.
@@ -15,7 +16,7 @@ use cityid_core::ledger::overlay::{last_versions, Change};
 use cityid_core::ledger::stored::{Outcome, Receipt};
 use cityid_core::ledger::transaction::{Body, Transaction};
 use cityid_core::map_key::{path_of, Kind, MapKey};
-use cityid_core::record::{record_hash, Allocation, Children, Purpose, Record, Status, Table};
+use cityid_core::record::{record_hash, Allocation, Children, Purpose, Record, Status};
 use cityid_core::table::storage_receipt_message;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -544,101 +545,25 @@ fn only(state: &State, draws: Action, signers: &[[u8; 32]]) -> String {
     }
 }
 
-fn admission(city: City, number: usize) -> Action {
-    let keys = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(number, 1), from: 0, until: None, possession: [0; 64] }];
-    Action::AdmitOrganisation {
-        city,
-        org: Org::parse("C7K2").unwrap(),
-        name: "n".to_owned(),
-        quota: 1_000,
-        rate: None,
-        keys,
-        commitments: Vec::new(),
-    }
-}
-
 #[test]
-fn whom_governance_put_in_charge_acts_for_the_city_and_nobody_else() {
-    let state = State::new();
-    let (own, registrar) = (support::public(2, 1), support::public(1, 1));
-    let merged = Holder { city: city(1), org: None };
-    for action in [
-        admission(city(1), 300),
-        Action::AllocateRange { holder: merged, class: class(0), size: 1_000 },
-        Action::RegisterCategory { holder: merged, category: category(0), name: "n".to_owned(), schema: None },
-    ] {
-        assert_eq!(only(&state, action.clone(), &[own]), "not_authorised", "{action:?}");
-        assert_eq!(only(&state, action, &[registrar]), "committed");
-    }
-}
-
-#[test]
-fn nothing_begins_in_a_suspended_city_and_nothing_is_done_by_it() {
-    let mut state = State::new();
-    let everybody = keys();
-    assert_eq!(only(&state, admission(city(2), 300), &everybody), "suspended");
-    // Also when another city, which is active, administers it.
-    let mut suspended = state.get(&MapKey::City(city(2))).unwrap();
-    suspended.administered_by = Some(city(0));
-    state.apply(&[Change { key: MapKey::City(city(2)).encode().into(), record: suspended.encode().into() }]);
-    assert_eq!(only(&state, admission(city(2), 300), &everybody), "suspended");
-    let holder = Holder { city: city(2), org: None };
-    assert_eq!(only(&state, Action::AllocateRange { holder, class: class(0), size: 1_000 }, &everybody), "suspended");
-    suspended.status = Status::Active;
-    state.apply(&[Change { key: MapKey::City(city(2)).encode().into(), record: suspended.encode().into() }]);
-    assert_eq!(only(&state, admission(city(2), 300), &everybody), "committed", "the control");
-}
-
-#[test]
-fn an_item_of_a_sealed_range_is_not_changed_behind_the_table() {
+fn a_city_that_is_suspended_keeps_no_table() {
     let mut state = State::new();
     let (city, class) = (city(0), class(0));
     let holder = Holder { city, org: None };
-    let put = |key: &MapKey<'_>, record: &Record| Change { key: key.encode().into(), record: record.encode().into() };
+    assert_eq!(only(&state, Action::AllocateRange { holder, class, size: 1_000 }, &keys()), "committed");
     let mut range = Record::new(Kind::Thousand, 1);
     (range.holder, range.children) = (Some(holder.code().text()), Children::Items);
     let mut open = Record::new(Kind::Million, 1);
     open.children = Children::Map;
-    let mut space = Record::new(Kind::Class, 1);
-    space.allocation = Some(Allocation { next_million: 1, open_million: Some(0), next_thousand: 1 });
-    let code = Code::Item { city, org: None, category: category(0), serial: support::serial(5) };
-    let item = support::item_record(&code.text(), 1);
-    let range_key = MapKey::Thousand(city, class, support::serial(0));
-    state.apply(&[
-        put(&range_key, &range),
-        put(&MapKey::Million(city, class, support::serial(0)), &open),
-        put(&MapKey::Class(city, class), &space),
-        put(&MapKey::Item(city, class, support::serial(5)), &item),
-    ]);
-    let update = ItemUpdate { serial: support::serial(5), expected_version: 1, commitments: Vec::new(), services: Vec::new() };
-    let actions = [
-        Action::UpdateItems { city, class, items: vec![update] },
-        Action::SetStatus { target: Target::Code(code), expected_version: 1, status: Status::Suspended },
-    ];
-    for action in &actions {
-        assert_eq!(only(&state, action.clone(), &keys()), "committed", "the control");
-    }
-    range.children = Children::Table;
-    range.table = Some(Table { root: [1; 32], depth: 10, version: 1, height: 1, overrides: 0, digest: [2; 32], count: 1 });
-    state.apply(&[put(&range_key, &range)]);
-    for action in actions {
-        assert_eq!(only(&state, action, &keys()), "sealed");
-    }
-}
-
-#[test]
-fn a_city_with_many_keys_can_still_rotate_them() {
-    // Sixteen transaction keys and three of other purposes: a limit over all of them would hold it fast.
-    let mut genesis = support::genesis_of(4);
-    genesis.cities[1].transaction = (400..416).map(|number| support::public(number, 1)).collect();
-    let mut state = State::new();
-    let changes: Vec<Change> =
-        genesis.records().into_iter().map(|(key, record)| Change { key: key.into(), record: record.into() }).collect();
-    state.apply(&changes);
-    let subject = Holder { city: city(0), org: None };
-    let add = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(420, 1), from: 0, until: None, possession: [0; 64] }];
-    let signer = [support::public(400, 1)];
-    let rotate = |remove: Vec<[u8; 32]>| Action::RotateKeys { subject: subject.code(), expected_version: 1, add: add.clone(), remove };
-    assert_eq!(only(&state, rotate(vec![support::public(401, 1)]), &signer), "committed");
-    assert_eq!(only(&state, rotate(Vec::new()), &signer), "too_large");
+    let put = |key: &MapKey<'_>, record: &Record| Change { key: key.encode().into(), record: record.encode().into() };
+    let base = support::serial(0);
+    state.apply(&[put(&MapKey::Million(city, class, base), &open), put(&MapKey::Thousand(city, class, base), &range)]);
+    let range = Range { city, class, base, size: 1_000 };
+    let table = table(&sealed_file(&range, 0));
+    let seal = |keepers: [usize; 2]| {
+        let receipts = keepers.map(|number| receipt(&range, 1, &table, number)).to_vec();
+        Action::SealRange { range, expected_version: 1, table, receipts }
+    };
+    assert_eq!(only(&state, seal([0, 3]), &keys()), "bad_receipt");
+    assert_eq!(only(&state, seal([0, 1]), &keys()), "committed", "the control");
 }

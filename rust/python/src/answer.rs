@@ -6,10 +6,8 @@ use cityid_core::answer::{self, CertifiedHeader, Options};
 use cityid_core::block::{Header, ValidatorSet};
 use cityid_core::code::City;
 use cityid_core::disclosure;
-use cityid_core::error::Error;
 use cityid_core::genesis;
-use cityid_core::map_key::Kind;
-use cityid_core::record::{Record, Status};
+use cityid_core::record::Status;
 use cityid_core::trust;
 use cityid_core::vote::CommitCertificate;
 use cityid_core::wire::Encoder;
@@ -165,6 +163,12 @@ impl Trust {
         set_rows(py, &self.0.validators)
     }
 
+    /// The canonical bytes of its validator set, whose hash headers carry.
+    #[getter]
+    fn validator_set<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.validators.encode())
+    }
+
     #[getter]
     fn test(&self) -> bool {
         self.0.test
@@ -211,14 +215,10 @@ impl Answer {
         Ok(Header::decode(&self.0.block.header).map_err(to_py)?.time_ms)
     }
 
-    /// (kind, record as JSON or None) of what it shows, in its order.
+    /// (kind, encoded record or None) of what it shows, in its order.
     #[getter]
-    fn records(&self) -> PyResult<Vec<(&'static str, Option<String>)>> {
-        let shown = |(kind, record): &(Kind, Option<Vec<u8>>)| {
-            let record = record.as_ref().map(|record| Record::decode(record)).transpose()?;
-            Ok((kind.name(), record.map(|record| record.to_json().to_string())))
-        };
-        self.0.records.iter().map(shown).collect::<Result<_, Error>>().map_err(to_py)
+    fn records<'py>(&self, py: Python<'py>) -> Vec<(&'static str, Option<Bound<'py, PyBytes>>)> {
+        self.0.records.iter().map(|(kind, record)| (kind.name(), record.as_ref().map(|record| PyBytes::new(py, record)))).collect()
     }
 
     /// The table proof of a sealed item, CBOR.
@@ -233,7 +233,7 @@ impl Answer {
 
 /// What an answer says under a trust, as of when, on how many cities' word.
 #[pyclass(frozen, module = "cityid")]
-pub struct Verdict(answer::Verdict);
+pub struct Verdict(pub answer::Verdict);
 
 #[pymethods]
 impl Verdict {
@@ -322,7 +322,7 @@ pub enum AnswerLike<'py> {
 }
 
 #[allow(clippy::float_arithmetic)]
-fn milliseconds(seconds: Option<f64>, what: &str) -> PyResult<Option<u64>> {
+pub fn milliseconds(seconds: Option<f64>, what: &str) -> PyResult<Option<u64>> {
     match seconds {
         None => Ok(None),
         Some(seconds) if (0.0..9.0e15).contains(&seconds) => Ok(Some((seconds * 1000.0) as u64)),

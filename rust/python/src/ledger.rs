@@ -2,8 +2,10 @@
 use crate::answer::{Answer, Genesis};
 use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
+use crate::history::{check_keys, AuditPage};
 use crate::random_seed;
 use crate::tables::Tables;
+use cityid_core::audit::Page;
 use cityid_core::block::ValidatorSet;
 use cityid_core::code::{City, Class, Serial, Subject};
 use cityid_core::error::Error;
@@ -13,7 +15,9 @@ use cityid_core::ledger::operation::Range;
 use cityid_core::ledger::rules::Member;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::{self, published_answer_with_tables, Published};
-use cityid_core::record::{Purpose, Record, Table};
+use cityid_core::listing::{cursor, item_place, parse_cursor, Prefix, Request};
+use cityid_core::map_key::{path_of, MapKey};
+use cityid_core::record::{record_hash, Purpose, Record, Table};
 use cityid_core::table::TableProof;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -232,6 +236,11 @@ impl Ledger {
         self.0.protocol()
     }
 
+    /// (version, height) of the protocol versions, ascending.
+    fn protocols(&self) -> Vec<(u64, u64)> {
+        self.0.rules().configuration.protocol.clone()
+    }
+
     /// (height, canonical bytes of the next set) of headers above a height that name another next set.
     #[pyo3(signature = (from_height=0))]
     fn set_changes<'py>(&self, py: Python<'py>, from_height: u64) -> Vec<(u64, Bound<'py, PyBytes>)> {
@@ -409,6 +418,37 @@ impl Ledger {
         Ok(PyBytes::new(py, &self.0.log_root_at(size).map_err(to_py)?))
     }
 
+    /// The records of block 0, in the form of `Commit.changes`: no store holds them.
+    fn genesis_changes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.genesis_changes())
+    }
+
+    /// The complete subtrees of the log of the first `size` headers: 32 bytes a hash.
+    fn log_peaks<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(joined(py, &self.0.log_peaks(size).map_err(to_py)?))
+    }
+
+    /// A page of what a snapshot holds under a prefix: ((key, code or None, record) each, where the next page begins or None, how
+    /// many sealed ranges were passed).
+    #[allow(clippy::type_complexity)]
+    #[pyo3(signature = (snapshot, prefix, *, after=None, limit=1000, ranges=false))]
+    fn listing<'py>(
+        &self,
+        py: Python<'py>,
+        snapshot: &Snapshot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        ranges: bool,
+    ) -> PyResult<(Vec<(Bound<'py, PyBytes>, Option<String>, Bound<'py, PyBytes>)>, Option<String>, usize)> {
+        let prefix = Prefix::parse(prefix).map_err(to_py)?;
+        let after = after.map(parse_cursor).transpose().map_err(to_py)?;
+        let request = Request { prefix: &prefix, after: after.as_deref(), limit, ranges };
+        let page = py.detach(|| self.0.directory().list(&*snapshot.0.state, &request)).map_err(to_py)?;
+        let rows = page.entries.iter().map(|entry| (PyBytes::new(py, &entry.key), entry.code.clone(), PyBytes::new(py, &entry.record)));
+        Ok((rows.collect(), page.next.as_deref().map(cursor), page.sealed))
+    }
+
     /// Counts since this ledger was made.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = &self.0.counters;
@@ -430,6 +470,9 @@ impl Ledger {
 #[pyclass(frozen, module = "cityid._native")]
 pub struct Snapshot(pub Arc<Published>, pub Beside);
 
+/// The most versions of a table that are looked through for one item.
+const MAX_TABLE_VERSIONS: usize = 10_000;
+
 /// What stands beside a block for those who read from it.
 pub struct Beside {
     tables: Option<Arc<cityid_tables::Tables>>,
@@ -441,6 +484,24 @@ impl Beside {
     /// What the sealed table holds at an index, if it is at hand.
     fn lookup(&self, table: &Table, index: u32) -> Option<TableProof> {
         self.tables.as_ref()?.lookup(table, index)
+    }
+
+    /// The version of an item with this hash, from the table with a digest or those before it, as far as they are at hand. A
+    /// file that is damaged is not at hand; [`Tables::damaged`](cityid_tables::Tables::damaged) names it.
+    fn sealed_version(&self, digest: Hash, serial: Serial, hash: &Hash) -> Option<Vec<u8>> {
+        let tables = self.tables.as_ref()?;
+        let mut next = Some(digest);
+        for _ in 0..MAX_TABLE_VERSIONS {
+            let file = tables.get(&next?)?;
+            let head = file.index().head();
+            let found = head.index(serial).ok().and_then(|index| file.record(index).ok().flatten());
+            match found {
+                Some(record) if record_hash(&record) == *hash => return Some(record),
+                // Older tables hold older versions, or nothing.
+                _ => next = head.previous,
+            }
+        }
+        None
     }
 }
 
@@ -479,6 +540,40 @@ impl Snapshot {
             };
             codes.iter().map(row).collect()
         })
+    }
+
+    /// The version of an item with this hash, from the tables of its range that are at hand.
+    fn sealed_version<'py>(&self, py: Python<'py>, key: Bytes, hash: Bytes) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let hash = hash.fixed("a hash")?;
+        let Some((city, class, serial)) = item_place(&key) else { return Ok(None) };
+        let found = py.detach(|| {
+            [MapKey::Thousand(city, class, serial), MapKey::Million(city, class, serial)].iter().find_map(|range| {
+                let record = Record::decode(&self.0.state.get(&range.path())?).ok()?;
+                self.1.sealed_version(record.table?.digest, serial, &hash)
+            })
+        });
+        Ok(found.map(|record| PyBytes::new(py, &record)))
+    }
+
+    /// The encoded record under a map key.
+    fn record<'py>(&self, py: Python<'py>, key: Bytes) -> Option<Bound<'py, PyBytes>> {
+        self.0.state.get(&path_of(&key)).map(|record| PyBytes::new(py, &record))
+    }
+
+    /// Records under some keys, ascending, proven together, with versions before each.
+    fn audit_page(&self, py: Python<'_>, entries: Vec<(Bytes, Vec<Bytes>)>) -> PyResult<AuditPage> {
+        check_keys(entries.len())?;
+        let certified = self
+            .0
+            .certified
+            .as_ref()
+            .ok_or_else(|| RuleViolation::new_err(("not_ready", "no block has been certified yet; ask again after the first block")))?;
+        py.detach(|| {
+            let versions = |versions: &[Bytes]| versions.iter().map(|version| version.to_vec()).collect();
+            Page::build(&*self.0.state, certified, entries.iter().map(|(key, before)| (key.to_vec(), versions(before))))
+        })
+        .map(AuditPage)
+        .map_err(to_py)
     }
 
     /// The answer about a code, with its proof.

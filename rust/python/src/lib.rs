@@ -7,6 +7,7 @@ mod checkpoint;
 mod code;
 mod consensus;
 pub mod error;
+mod history;
 mod ledger;
 mod proofs;
 mod tables;
@@ -24,6 +25,8 @@ fn random_seed() -> PyResult<[u8; 32]> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    const NEWEST_PROTOCOL: u64 = cityid_core::block::NEWEST_PROTOCOL;
+    #[pymodule_export]
     use super::answer::{verify, verify_disclosure, Answer, Disclosed, Genesis, Trust, Verdict};
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
@@ -31,6 +34,8 @@ mod _native {
     use super::code::{check_uscc, make_item_code, parse_many, Code, Members};
     #[pymodule_export]
     use super::consensus::{message_height, verify_certificate, Consensus};
+    #[pymodule_export]
+    use super::history::{deciding_record, encode_audit_block, find_version, is_under, parse_prefix, AuditPage, Auditor, History, Told};
     #[pymodule_export]
     use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
     #[pymodule_export]

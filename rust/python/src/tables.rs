@@ -177,6 +177,10 @@ fn category(use_: &str, model: &str) -> PyResult<(Use, Model)> {
 }
 
 fn serials(serials: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    // An empty array may have a buffer at no address, which is no buffer of integers.
+    if serials.len()? == 0 {
+        return Ok(Vec::new());
+    }
     if let Ok(buffer) = PyBuffer::<u32>::get(serials) {
         return buffer.to_vec(serials.py());
     }
@@ -235,13 +239,25 @@ impl TableWriter {
     }
 
     /// A piece of CSV text; the rows that open its commitments.
-    #[pyo3(signature = (data, *, salts=None))]
-    fn add_csv<'py>(&self, py: Python<'py>, data: Bytes, salts: Option<Bytes>) -> PyResult<Bound<'py, PyBytes>> {
+    #[pyo3(signature = (data, *, salts=None, category=None))]
+    fn add_csv<'py>(
+        &self,
+        py: Python<'py>,
+        data: Bytes,
+        salts: Option<Bytes>,
+        category: Option<(String, String)>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let salts: [u8; 32] = match salts {
             Some(salts) => salts.fixed("salts")?,
             None => random_seed()?,
         };
-        let shown = self.with(py, |writer| writer.add_rows(&data, &salts))?;
+        let category = category.map(|(use_, model)| self::category(&use_, &model)).transpose()?;
+        let shown = self.with(py, |writer| {
+            if let Some((use_, model)) = category {
+                writer.set_category(use_, model);
+            }
+            writer.add_rows(&data, &salts)
+        })?;
         Ok(PyBytes::new(py, &shown))
     }
 
@@ -273,6 +289,12 @@ impl Tables {
     /// Checks a file and moves it into the folder.
     fn add(&self, py: Python<'_>, path: PathBuf) -> PyResult<Table> {
         py.detach(|| self.0.add(&path)).map(Table).map_err(table_to_py)
+    }
+
+    /// Takes a table out of the folder, and its files off the disk.
+    fn remove(&self, py: Python<'_>, digest: Bytes) -> PyResult<()> {
+        let digest = digest.fixed("a digest")?;
+        py.detach(|| self.0.remove(&digest)).map_err(table_to_py)
     }
 
     fn get(&self, digest: Bytes) -> PyResult<Option<Table>> {

@@ -84,6 +84,25 @@ impl Tables {
         Ok(table)
     }
 
+    /// Takes a table out of the folder, damaged or not, and removes its files. Who proves from it meanwhile still can.
+    ///
+    /// Errors: [`TableError::Storage`] when the files cannot be removed; the table is left out all the same.
+    pub fn remove(&self, digest: &Hash) -> Result<(), TableError> {
+        let path = self.path_of(digest);
+        {
+            let mut held = self.held();
+            held.tables.remove(digest);
+            held.damaged.remove(&path);
+        }
+        for file in [path.with_extension("index"), path] {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TableError::io("removing", &file, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn path_of(&self, digest: &Hash) -> PathBuf {
         self.folder.join(format!("{}.table", hex(digest)))
     }

@@ -1,6 +1,6 @@
 //! Writing a table file with bounded memory.
 //!
-//! What is gathered beyond [`GATHERED`] bytes is packed into a segment, an unnamed file beside the table; at the end segments and
+//! What is gathered beyond a limit (32 MiB) is packed into a segment, an unnamed file beside the table; at the end segments and
 //! the previous version are merged. The new file is read by the strict reader while it is written, so that what is written is what
 //! everybody else will read. It gets its name when it is whole and on disk.
 use crate::error::TableError;
@@ -26,6 +26,7 @@ pub struct TableWriter {
     builder: Builder,
     previous: Option<TableFile>,
     segments: Vec<File>,
+    memory: usize,
 }
 
 /// A file that is removed unless it was given its name.
@@ -50,7 +51,17 @@ impl TableWriter {
     pub fn new(path: &Path, spec: Spec, previous: Option<&Path>) -> Result<TableWriter, TableError> {
         let (previous, occupied) = previous.map(TableFile::open_occupied).transpose()?.unzip();
         let builder = Builder::new(spec, previous.as_ref().map(TableFile::index).zip(occupied))?;
-        Ok(TableWriter { path: path.to_owned(), builder, previous, segments: Vec::new() })
+        Ok(TableWriter { path: path.to_owned(), builder, previous, segments: Vec::new(), memory: GATHERED })
+    }
+
+    /// Keeps at most about this many bytes of new leaves in memory.
+    pub fn with_memory(self, bytes: usize) -> TableWriter {
+        TableWriter { memory: bytes, ..self }
+    }
+
+    /// How many segments stand on disk.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
     }
 
     /// See [`Builder::add_run`].
@@ -63,6 +74,11 @@ impl TableWriter {
     pub fn add_list(&mut self, use_: Use, model: Model, serials: &[u32], status: Status) -> Result<u32, TableError> {
         let count = self.builder.add_list(use_, model, serials, status)?;
         self.spill().map(|()| count)
+    }
+
+    /// See [`Builder::set_category`].
+    pub fn set_category(&mut self, use_: Use, model: Model) {
+        self.builder.set_category(use_, model);
     }
 
     /// See [`Builder::add_rows`].
@@ -78,7 +94,7 @@ impl TableWriter {
     }
 
     fn spill(&mut self) -> Result<(), TableError> {
-        if self.builder.gathered_bytes() < GATHERED {
+        if self.builder.gathered_bytes() < self.memory {
             return Ok(());
         }
         let path = self.beside("segment");
@@ -105,7 +121,7 @@ impl TableWriter {
         let part_path = self.beside("part");
         let mut file = create(&part_path)?;
         let mut part = Part { path: part_path, kept: false };
-        let TableWriter { path, builder, previous, segments } = self;
+        let TableWriter { path, builder, previous, segments, .. } = self;
         let index = merge(builder.finish(segments.len())?, previous.as_ref(), &segments, |bytes| {
             file.write_all(bytes).map_err(|error| TableError::io("writing", &part.path, &error))
         })?;

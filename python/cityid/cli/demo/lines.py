@@ -64,6 +64,22 @@ LINES: Final[Mapping[str, tuple[str, str]]] = {
         "同一流水号写在另一家机构名下 {code}：{verdict}",
         "the lamp's serial under the other office: {code}: {verdict}",
     ),
+    "sealed": (
+        "停车中心一笔交易封存 {count} 个车位（文件 {bytes} 字节，{receipts} 城留存并签收据），高度 {height}，"
+        "{seconds:.1f} 秒",
+        "the parking office seals {count} spaces in one transaction (a file of {bytes} bytes, kept by {receipts} "
+        "cities) at height {height}, {seconds:.1f} s",
+    ),
+    "sealed_proof": (
+        "深圳取得该表后逐项作证：一个车位{present}（{bytes} 字节），空号{absent}（{absent_bytes} 字节）",
+        "Shenzhen has fetched the table and proves single items: a space {present} ({bytes} bytes), a gap {absent} "
+        "({absent_bytes} bytes)",
+    ),
+    "overridden": (
+        "封存号段中改动一项 {code}：现为{status}，高度 {height}；答复含表、改动两份证明，{bytes} 字节",
+        "one item of the sealed range is changed, {code}: {status} at height {height}; the answer proves table and "
+        "override, {bytes} bytes",
+    ),
     "stalled": (
         "断开杭州，其余三城在高度 {height} 登记新编码；问杭州（要求高度 ≥ {height}，它停在 {behind}）：{verdict}",
         "Hangzhou is cut off while a fresh code commits at {height}; asked with min_height {height} it says, "
@@ -85,6 +101,16 @@ LINES: Final[Mapping[str, tuple[str, str]]] = {
     "resolve_time": (
         "解析（HTTP）p50 {plain:.1f} 毫秒；验证一份答复 {verify:.2f} 毫秒；答复 {bytes} 字节；四城共用 {cores} 核",
         "resolve (HTTP) p50 {plain:.1f} ms; verify {verify:.2f} ms; answer {bytes} bytes; four cities on {cores} cores",
+    ),
+    "joined": (
+        "三城投票接纳第五城苏州：{seconds:.1f} 秒后它在高度 {height} 追上并跟随（不投票）",
+        "three cities vote to admit a fifth, Suzhou: {seconds:.1f} s later it follows, at height {height}",
+    ),
+    "five": (
+        "四城投票，委员会自高度 {height} 后为五城；信任自创世文件走到新委员会，离线验证其答复："
+        "{of} 城中 {count} 城签名",
+        "four vote for a committee of five, after height {height}; trust walks there from the genesis and verifies its "
+        "answer offline, {count} of {of} cities",
     ),
     "keep": ("继续运行：cityid up --dir {directory}", "keep it running: cityid up --dir {directory}"),
     "yourself": (

@@ -17,9 +17,11 @@ from cityid import keys
 from cityid._native import commitment, make_item_code
 from cityid.cli.demo import tamper
 from cityid.cli.demo.figures import LAMP_CLASS, inspected, measure
+from cityid.cli.demo.joining import a_fifth_city
 from cityid.cli.demo.lamps import BAD_ROWS, LAMPS, write_lamps
 from cityid.cli.demo.lines import LINES, Narrator
 from cityid.cli.demo.outside import Outside, Ruling, choose_outside
+from cityid.cli.demo.sealing import override_one, seal_a_range
 from cityid.cli.demo.stage import BEIJING, HANGZHOU, SHENZHEN, SHIJIAZHUANG, DemoFailure, Stage, open_stage, require
 from cityid.cli.importing import ensure_category, import_table
 from cityid.cli.messages import VERDICT, choose, language
@@ -72,9 +74,12 @@ async def tell(directory: Path, narrator: Narrator, *, seed: int, shown: Path) -
         await resolve_elsewhere(stage, narrator, lamps)
         outside = await leave_the_network(stage, narrator, shown)
         await judge(stage, narrator, outside, lamps)
+        space = await seal_a_range(stage, narrator, outside, OTHER, other)
+        await override_one(stage, narrator, outside, OTHER, other, space)
         await stall(stage, narrator, outside, other, free)
         await kill_and_restart(stage, narrator, office, lamps)
         await measure(stage, narrator, office, lamps.code, lamps.serials[KILL_COMMITS:])
+        await a_fifth_city(stage, narrator, outside, lamps.code)
     narrator.tell("keep", directory=shown)
     narrator.tell("yourself", file=shown / "answer.cbor", genesis=shown / "genesis.json")
 

@@ -80,8 +80,8 @@ CURES: Final[Mapping[str, tuple[str, str]]] = {
         "the old number is of another class: adopt each class from a file of its own",
     ),
     "bad_alias": (
-        "旧编码应为 1 至 64 个可打印 ASCII 字符",
-        "an old number has 1 to 64 printable ASCII characters",
+        "旧编码应为 1 至 64 个可打印 ASCII 字符，不含空格",
+        "an old number has 1 to 64 printable ASCII characters and no spaces",
     ),
 }
 

@@ -39,7 +39,7 @@ __all__ = ["Adoption", "Submitter", "Summary", "Target", "import_rows"]
 
 BATCH_ITEMS: Final = 1_000  # of a transaction (P6)
 BATCH_BYTES: Final = 56 * 1024  # estimated; a transaction holds 64 KiB (P6)
-WAVE: Final = 24  # batches that are made durable together and travel in one request
+WAVE: Final = 8  # batches that are made durable together and travel in one request
 WAVES: Final = 2  # requests on their way: fewer items than an organisation may have in a block (P72)
 SALT_BYTES: Final = 16
 THOUSAND: Final = 1_000

@@ -9,7 +9,7 @@ consensus. Nothing here decides: the node is reached through `NodeFace` alone.
 """
 
 from cityid.node.control.app import create_app
-from cityid.node.control.face import AnswerFace, LedgerFace, NodeFace, SnapshotFace
+from cityid.node.control.face import AnswerFace, FilesFace, IncomingFace, LedgerFace, NodeFace, SnapshotFace
 from cityid.node.control.server import serve
 
-__all__ = ["AnswerFace", "LedgerFace", "NodeFace", "SnapshotFace", "create_app", "serve"]
+__all__ = ["AnswerFace", "FilesFace", "IncomingFace", "LedgerFace", "NodeFace", "SnapshotFace", "create_app", "serve"]

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cityid.errors import CityIDError
 from cityid.node.config import Limits, Timeouts
-from cityid.node.control import chain, codes, governance, operations, transactions
+from cityid.node.control import chain, codes, files, governance, histories, operations, transactions
 from cityid.node.control.events import Streams
 from cityid.node.control.face import NodeFace
 from cityid.node.control.problems import (
@@ -45,8 +45,10 @@ def create_app(
         redirect_slashes=False,
         responses=_PROBLEM,
     )
+    app.include_router(histories.routes(face))  # before codes: a code may be any path below /v1/codes
     app.include_router(codes.routes(face, limits, timeouts))
     app.include_router(transactions.routes(face, limits, timeouts))
+    app.include_router(files.routes(face, limits, timeouts))
     app.include_router(chain.routes(face, streams or Streams(), limits, timeouts))
     app.include_router(governance.routes(face))
     app.include_router(operations.routes(face, metrics))

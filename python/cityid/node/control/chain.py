@@ -18,7 +18,7 @@ FromHeight = Annotated[int, Query(alias="from", ge=0, le=MAX_HEIGHT)]
 
 
 def routes(face: NodeFace, streams: Streams, limits: Limits, timeouts: Timeouts) -> APIRouter:
-    """`/v1/blocks`, `/v1/status`, `/v1/trust`, `/v1/events` and `/checkpoint`."""
+    """`/v1/blocks`, `/v1/status`, `/v1/cities`, `/v1/trust`, `/v1/events` and `/checkpoint`."""
     router = APIRouter(tags=["chain"])
 
     @router.get("/v1/blocks/{height}", summary="A decided block")
@@ -31,6 +31,12 @@ def routes(face: NodeFace, streams: Streams, limits: Limits, timeouts: Timeouts)
     @router.get("/v1/status", summary="What this node is and where it stands")
     async def status() -> Response:
         return JSONResponse(face.status(), headers={"Cache-Control": "no-store"})
+
+    @router.get(
+        "/v1/cities", summary="The member cities: keys, TLS certificates, addresses; what a new city starts from"
+    )
+    async def cities() -> Response:
+        return JSONResponse(face.cities(), headers={"Cache-Control": "no-cache"})
 
     @router.get("/v1/trust", summary="What advances a trust file from a height")
     async def trust(from_height: FromHeight = 0) -> Response:

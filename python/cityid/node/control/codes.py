@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 from cityid.errors import CodeError
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control.face import NodeFace, SnapshotFace
+from cityid.node.control.histories import tell_past
 from cityid.node.control.problems import Problem, over_limit
 from cityid.node.control.requests import choose, media_type, read_body
 
@@ -31,7 +32,8 @@ INLINE_ROWS: Final = 50
 
 _DESCRIPTION: Final = (
     "`application/json`: the verdict and the record; with `proof=1` the whole answer instead. "
-    "`application/cbor`: the answer. 404 and 503 carry the verdict, and the answer, too."
+    "`application/cbor`: the answer. 404 and 503 carry the verdict, and the answer, too. `at`, a height or an ISO 8601 "
+    "date: what held then, and for a proof the history (P74)."
 )
 _RESOLVE_BODY: Final = {
     "type": "object",
@@ -50,12 +52,16 @@ def routes(face: NodeFace, limits: Limits, timeouts: Timeouts) -> APIRouter:
     threads = trio.CapacityLimiter(2)
 
     @router.get("/v1/codes/{code:path}", summary="One code", description=_DESCRIPTION)
-    async def one(request: Request, code: str, proof: bool = False) -> Response:
+    async def one(request: Request, code: str, proof: bool = False, at: str | None = None) -> Response:
+        if at is not None:
+            return await tell_past(face, code, at, request.headers.get("accept", ""), proof=proof)
         return _one(face, code, request.headers.get("accept", ""), proof=proof)
 
     @router.get("/MA.{rest:path}", summary="The code itself as the path", description=_DESCRIPTION)
     @router.get("/ma.{rest:path}", include_in_schema=False)
-    async def as_path(request: Request, rest: str, proof: bool = False) -> Response:
+    async def as_path(request: Request, rest: str, proof: bool = False, at: str | None = None) -> Response:
+        if at is not None:
+            return await tell_past(face, "MA." + rest, at, request.headers.get("accept", ""), proof=proof)
         return _one(face, "MA." + rest, request.headers.get("accept", ""), proof=proof)
 
     @router.get("/alias:{rest:path}", summary="A named alias as the path", description=_DESCRIPTION)

@@ -1,14 +1,20 @@
-"""What the HTTP interface needs of a node. Everything but `submit` and `wait_committed` answers at once, from memory.
+"""What the HTTP interface needs of a node. Everything but `submit`, `wait_committed` and what
+`histories` offers answers at once, from memory.
 
 Errors are those of `cityid.errors`; each becomes the HTTP status of its kind (problems.py).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
-__all__ = ["AnswerFace", "LedgerFace", "NodeFace", "SnapshotFace"]
+from cityid.node.exchange import Collected
+from cityid.node.histories import Histories
+
+__all__ = ["AnswerFace", "FilesFace", "IncomingFace", "LedgerFace", "NodeFace", "SnapshotFace"]
 
 
 class AnswerFace(Protocol):
@@ -53,12 +59,58 @@ class LedgerFace(Protocol):
         """Every member city ascending, retired ones too; keys and certificates as bytes."""
 
 
+class IncomingFace(Protocol):
+    """A file that is being received; leaving the block without `finish` forgets it. Both methods block."""
+
+    @property
+    def size(self) -> int:
+        """The bytes so far."""
+
+    def __enter__(self) -> "IncomingFace": ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Appends. Raises `Overloaded` when there is no room, `StorageError`."""
+
+    def finish(self) -> bool:
+        """Keeps the file; False when it was here. Raises `VerificationError` when it has another digest."""
+
+
+class FilesFace(Protocol):
+    """The files that a node holds."""
+
+    @property
+    def limit_bytes(self) -> int:
+        """The largest file that is taken."""
+
+    def receive(self, digest: bytes) -> IncomingFace:
+        """Begins a file; blocks."""
+
+    def using(self, digest: bytes) -> AbstractContextManager[Path | None]:
+        """Where a file lies, which stays meanwhile; None when it is not here."""
+
+    async def receipts(self, digest: bytes, expected_version: int) -> Collected:
+        """Storage receipts for a table, from this city and others; takes seconds. May be cancelled.
+
+        Raises `FileNotHere`, `MalformedInput` when the file is no table, `RuleViolation` when the state forbids it.
+        """
+
+
 class NodeFace(Protocol):
     """A node, as node.py offers it."""
 
     @property
     def ledger(self) -> LedgerFace:
         """Where reads go."""
+
+    @property
+    def histories(self) -> Histories:
+        """Where reads of the past go; they block, so in threads."""
+
+    @property
+    def files(self) -> FilesFace:
+        """Where files go and come from."""
 
     async def submit(self, data: bytes) -> Sequence[tuple[bytes, str | None, str | None]]:
         """Takes a CBOR sequence of transactions: (id, reason or None, message or None) for each.
@@ -78,6 +130,9 @@ class NodeFace(Protocol):
 
     def status(self) -> Mapping[str, Any]:
         """What the node is and where it stands, fit for JSON."""
+
+    def cities(self) -> Mapping[str, Any]:
+        """The member cities with their TLS certificates and addresses, fit for JSON."""
 
     def checkpoint(self) -> str | None:
         """The newest cosigned checkpoint (C2SP note); None before the first."""

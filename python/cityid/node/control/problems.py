@@ -39,6 +39,7 @@ TYPES: Final[Mapping[str, tuple[int, str]]] = {
     "not-found": (404, "There is nothing at this path"),
     "unknown-transaction": (404, "No receipt for this transaction"),
     "unknown-block": (404, "No such block"),
+    "unknown-file": (404, "No such file here"),
     "unknown-proposal": (404, "No such proposal"),
     "method": (405, "The path does not take this method"),
     "not-acceptable": (406, "No representation that the client accepts"),

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from cityid.node.config import Limits, Timeouts
 from cityid.node.control.problems import Problem, over_limit
 
-__all__ = ["choose", "media_type", "read_body"]
+__all__ = ["choose", "discard", "media_type", "read_body", "refuse_announced"]
 
 DISCARDED_LIMITS: Final = 4
 """A body of up to so many times the limit is read to its end, so that its sender hears why it is refused."""
@@ -22,12 +22,7 @@ async def read_body(request: Request, limits: Limits, timeouts: Timeouts) -> byt
     """The whole body, refused as soon as it is over `http_body_bytes` or slower than `http_body_ms`."""
     limit = limits.http_body_bytes
     too_large = over_limit("too-large", "the body is too large; send several requests", "http_body_bytes", limit)
-    announced = request.headers.get("content-length", "")
-    # Told apart before anything is kept; the count below holds when the header is missing or lies.
-    if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
-        if len(announced) <= 18 and int(announced) <= DISCARDED_LIMITS * limit:
-            await _discard(request, timeouts)
-        raise too_large
+    await refuse_announced(request, limit, timeouts, too_large)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -46,7 +41,19 @@ async def read_body(request: Request, limits: Limits, timeouts: Timeouts) -> byt
     return b"".join(chunks)
 
 
-async def _discard(request: Request, timeouts: Timeouts) -> None:
+async def refuse_announced(request: Request, limit: int, timeouts: Timeouts, refusal: Problem) -> None:
+    """Refuses a body whose Content-Length is over the limit before anything of it is kept.
+
+    The count while reading holds when the header is missing or lies.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
+        if len(announced) <= 18 and int(announced) <= DISCARDED_LIMITS * limit:
+            await discard(request, timeouts)
+        raise refusal
+
+
+async def discard(request: Request, timeouts: Timeouts) -> None:
     """Reads a body and keeps nothing of it: closing on unread bytes resets the connection, and the refusal is lost."""
     with trio.move_on_after(timeouts.http_body_ms / 1000), contextlib.suppress(ClientDisconnect):
         async with aclosing(request.stream()) as stream:

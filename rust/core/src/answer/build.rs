@@ -55,8 +55,24 @@ pub struct Resolution {
 /// Errors: [`Error::Code`] when a member city's code is mistyped, [`Error::Proof`] or [`Error::Malformed`] when the state is damaged.
 pub fn resolve(subject: &Subject, reader: &impl StateReader, tables: TableLookup<'_>) -> Result<Resolution, Error> {
     let (_, _, finding) = find(subject, reader, tables)?;
-    let Finding { verdict, status, code, record, notes, .. } = finding;
-    Ok(Resolution { verdict, status, code, record, notes })
+    Ok(Resolution::from(finding))
+}
+
+/// What an answer says if its proofs hold, which nothing here checks: for whoever made it and goes on from its record.
+///
+/// Errors: [`Error::Proof`] or [`Error::Malformed`] when its records are not the ones that decide about its subject.
+pub fn claimed(answer: &Answer) -> Result<Resolution, Error> {
+    let asked = Asked::parse(&answer.subject)?;
+    let entries: Vec<Entry> =
+        answer.records.iter().map(|(kind, record)| Entry::decode(*kind, record.as_deref())).collect::<Result<_, _>>()?;
+    judge(&asked, &entries, answer.table.as_ref()).map(Resolution::from)
+}
+
+impl From<Finding> for Resolution {
+    fn from(finding: Finding) -> Resolution {
+        let Finding { verdict, status, code, record, notes, .. } = finding;
+        Resolution { verdict, status, code, record, notes }
+    }
 }
 
 /// Builds the answer about a subject from the state of a certified header, where no sealed table is at hand.

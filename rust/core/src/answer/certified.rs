@@ -48,8 +48,7 @@ impl CertifiedHeader {
 
     /// The commit certificate over the value that follows from header and log path (P33), its signers counted in `validators`.
     pub fn certificate(&self, height: u64, validators: &ValidatorSet) -> Result<CommitCertificate, Error> {
-        let size = height.checked_add(1).ok_or_else(|| Error::malformed("a header of a height beyond 2^63 - 1"))?;
-        let value = log::root_from_inclusion(&log::leaf_hash(&self.header), height, size, &self.log_path)?;
+        let value = self.log_root(height)?;
         let total = validators.len();
         let signed = |index: usize| self.bitmap.get(index / 8).is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0);
         let positions: Vec<u16> = (0u16..).take(self.bitmap.len() * 8).filter(|index| signed(usize::from(*index))).collect();
@@ -68,6 +67,14 @@ impl CertifiedHeader {
             positions.iter().zip(&self.signatures).map(|(index, signature)| CommitSignature { index: *index, signature: *signature });
         // A set has at most MAX_VALIDATORS members, so its size fits.
         Ok(CommitCertificate { height, round: self.round, value, validators: total as u16, signatures: signatures.collect() })
+    }
+
+    /// The root of the log that ends with this header: the value that its certificate is about (P33).
+    ///
+    /// Errors: [`Error::Proof`] for a log path that does not fit the height.
+    pub fn log_root(&self, height: u64) -> Result<Hash, Error> {
+        let size = height.checked_add(1).ok_or_else(|| Error::malformed("a header of a height beyond 2^63 - 1"))?;
+        log::root_from_inclusion(&log::leaf_hash(&self.header), height, size, &self.log_path)
     }
 
     /// A header with the signatures of a certificate over its value.
@@ -112,12 +119,12 @@ impl CertifiedHeader {
         Ok(block)
     }
 
-    pub(super) fn encode_fields(&self, out: &mut Encoder) {
+    pub(crate) fn encode_fields(&self, out: &mut Encoder) {
         out.bytes(&self.header).bytes(self.log_path.as_flattened());
         out.array(3).uint(u64::from(self.round)).bytes(&self.bitmap).bytes(self.signatures.as_flattened());
     }
 
-    pub(super) fn decode_fields(decoder: &mut Decoder<'_>) -> Result<CertifiedHeader, Error> {
+    pub(crate) fn decode_fields(decoder: &mut Decoder<'_>) -> Result<CertifiedHeader, Error> {
         let header = decoder.bytes(MAX_HEADER)?.to_vec();
         let log_path = split(decoder.bytes(MAX_LOG_PATH * 32)?, "a log path")?;
         decoder.array_of(3)?;

@@ -17,11 +17,11 @@ mod build;
 mod certified;
 mod chain;
 mod collect;
-mod text;
+pub(crate) mod text;
 mod verdict;
 mod verify;
 
-pub use build::{build, build_with_tables, resolve, Resolution, StateReader, TableLookup};
+pub use build::{build, build_with_tables, claimed, resolve, Resolution, StateReader, TableLookup};
 pub use certified::{CertifiedHeader, MAX_LOG_PATH};
 pub use verdict::{Step, Verdict, VerdictKind};
 pub use verify::{verify, verify_bytes, Options, MAX_AGE_MS, MAX_AHEAD_MS, TRUST_PERIOD_MS};
@@ -112,6 +112,11 @@ impl Answer {
 
     /// The JSON form.
     pub fn to_json(&self) -> String {
+        json::pretty(&self.to_value())
+    }
+
+    /// The JSON form as a value, to stand in a larger one.
+    pub fn to_value(&self) -> Value {
         let records: Vec<Value> = self
             .records
             .iter()
@@ -126,12 +131,16 @@ impl Answer {
         fields.insert("hashes".to_owned(), text::encode(&self.proof.hashes));
         fields.insert("table".to_owned(), self.table.as_ref().map_or(Value::Null, table_json));
         fields.append(&mut self.block.json_fields());
-        json::pretty(&Value::Object(fields))
+        Value::Object(fields)
     }
 
     /// Reads the JSON form; refuses fields that it does not know.
     pub fn from_json(text: &str) -> Result<Answer, Error> {
-        let mut object = json::parse_object(text, MAX_ANSWER_JSON, "an answer")?;
+        Answer::from_object(json::parse_object(text, MAX_ANSWER_JSON, "an answer")?)
+    }
+
+    /// Reads the JSON form from a parsed object; refuses fields that it does not know.
+    pub fn from_object(mut object: Object) -> Result<Answer, Error> {
         object.expect_text("cityid", "answer")?;
         let version = object.uint("version")?;
         if version != 1 {

@@ -5,19 +5,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use serde_json::Value;
 
-pub(super) fn encode(bytes: &[u8]) -> Value {
+pub(crate) fn encode(bytes: &[u8]) -> Value {
     Value::String(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-pub(super) fn encode_or_null(bytes: Option<&[u8]>) -> Value {
+pub(crate) fn encode_or_null(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, encode)
 }
 
-pub(super) fn bytes(object: &mut Object, name: &str) -> Result<Vec<u8>, Error> {
+/// Bytes from a text.
+pub(crate) fn from_text(text: &str, name: &str) -> Result<Vec<u8>, Error> {
+    decode(text, name)
+}
+
+pub(crate) fn bytes(object: &mut Object, name: &str) -> Result<Vec<u8>, Error> {
     decode(&object.text(name)?, name)
 }
 
-pub(super) fn optional_bytes(object: &mut Object, name: &str) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) fn optional_bytes(object: &mut Object, name: &str) -> Result<Option<Vec<u8>>, Error> {
     object.optional_text(name)?.map(|text| decode(&text, name)).transpose()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A verdict is about registration. It says nothing about the thing that carries the code: a copied label has a valid code.
 use crate::record::{Record, Status};
+use crate::trust::Trust;
 use serde_json::{json, Value};
 
 /// The verdicts of P42.
@@ -41,7 +42,7 @@ impl VerdictKind {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// `format`, `subject`, `trust`, `header`, `certificate`, `records`, `state proof`, `table` or `age`.
+    /// `format`, `subject`, `trust`, `header`, `certificate`, `records`, `state proof`, `table`, `age` or `history`.
     pub name: &'static str,
     /// Whether it held.
     pub passed: bool,
@@ -95,6 +96,13 @@ impl Verdict {
             code: None,
             record: None,
         }
+    }
+
+    /// INVALID in the step `format`.
+    pub(crate) fn of_bytes_that_do_not_parse(trust: &Trust, why: &str) -> Verdict {
+        let mut verdict = Verdict::new(trust.validators.len());
+        verdict.step("format", false, why);
+        verdict
     }
 
     pub(super) fn step(&mut self, name: &'static str, passed: bool, detail: impl Into<String>) {

@@ -39,6 +39,7 @@ use crate::error::Error;
 use crate::genesis::{Genesis, Parameters};
 use crate::hash::{Hash, Suite};
 use crate::index::{self, Snapshot, StateMap};
+use crate::listing::Directory;
 use crate::log::{self, Frontier, Log};
 use crate::map_key::path_of;
 use crate::signature::Verifier;
@@ -47,7 +48,7 @@ use crate::wire::Decoder;
 use chain::Chain;
 use execute::{execute, Executed};
 use operation::Range;
-use overlay::last_versions;
+use overlay::{last_versions, Change};
 use pool::{Batch, Pool, Verified};
 use rules::{matters, Rules, Written};
 use seals::Seals;
@@ -159,6 +160,7 @@ pub struct Ledger {
     seed: [u8; 32],
     draws: AtomicU64,
     published: RwLock<Arc<Published>>,
+    directory: Directory,
     /// For metrics and tests.
     pub counters: Counters,
 }
@@ -173,7 +175,10 @@ impl Ledger {
     pub fn new(genesis: Genesis, seed: [u8; 32]) -> Result<Ledger, Error> {
         let genesis_hash = genesis.hash();
         let state = StateMap::new(u64::from_le_bytes(std::array::from_fn(|index| seed[index])));
-        let records = genesis.records().into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
+        let directory = Directory::default();
+        let first = genesis.records();
+        directory.note(first.iter().map(|(key, _)| &key[..]));
+        let records = first.into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
         let snapshot = state.commit(state.candidate(records)?)?;
         let cities: BTreeSet<City> = genesis.cities.iter().map(|founding| founding.city).collect();
         let rules = Arc::new(Rules::read(0, Arc::new(cities), |key| snapshot.get(&path_of(key)))?);
@@ -206,6 +211,7 @@ impl Ledger {
             seed,
             draws: AtomicU64::new(0),
             published: RwLock::new(Arc::new(published)),
+            directory,
             counters: Counters::default(),
         })
     }
@@ -395,6 +401,7 @@ impl Ledger {
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
         chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, &before, &candidate.rules);
+        self.directory.note(executed.changes.iter().map(|change| &change.key[..]));
         self.publish(&chain, snapshot, &certificate, before.validators.clone(), candidate.rules)?;
         // The pool's lock is never taken under the chain's: admission takes them the other way round.
         drop(chain);
@@ -482,6 +489,11 @@ impl Ledger {
         }
         let (seals, _) = Seals::read(last.iter().map(|(key, record)| (*key, *record)), end.height)?;
         // Everything is checked: from here on the ledger moves, all of it.
+        for encoded in changes {
+            let mut keys: Vec<&[u8]> = Vec::new();
+            decode_changes(encoded, |key, _| keys.push(key))?;
+            self.directory.note(keys);
+        }
         chain.seals.take(seals);
         let snapshot = self.state.commit(state)?;
         for ((header, ids, receipts, before, after), bytes) in heights.into_iter().zip(headers) {
@@ -495,6 +507,22 @@ impl Ledger {
     /// The answer about a subject from the last committed block.
     pub fn answer(&self, subject: &Subject) -> Result<answer::Answer, Error> {
         published_answer(&self.published(), subject)
+    }
+
+    /// What stands under a prefix of codes.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The records of block 0, in the form of [`Commit::changes`]: no block wrote them, so no store holds them.
+    pub fn genesis_changes(&self) -> Vec<u8> {
+        let change = |(key, record): (Vec<u8>, Vec<u8>)| Change { key: key.into(), record: record.into() };
+        encode_changes(&self.genesis.records().into_iter().map(change).collect::<Vec<_>>())
+    }
+
+    /// The complete subtrees of the log of the first `size` headers.
+    pub fn log_peaks(&self, size: u64) -> Result<Vec<Hash>, Error> {
+        Ok(self.chain().log.frontier_at(size)?.peaks().to_vec())
     }
 
     /// Every sealed range of the committed state, with the digest of its table.

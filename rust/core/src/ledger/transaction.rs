@@ -227,3 +227,24 @@ pub fn decode_batch(body: &[u8], limit: usize) -> Result<Vec<(Transaction, std::
     decoder.end()?;
     Ok(transactions)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::code::City;
+    use crate::ledger::operation::Action;
+
+    #[test]
+    fn the_shortest_transaction_stands_in_a_batch() {
+        let action = Action::Vote { city: City::parse("130100").unwrap(), proposal: 1 };
+        let operations = vec![Operation { action, reason: None, basis: None }];
+        let body = Body { genesis: [0; 32], valid_until: 1, nonce: vec![0; 8], signers: vec![[0; 32]], operations };
+        let mut out = Encoder::with_capacity(LEAST_TRANSACTION);
+        out.array(2).raw(&body.encode()).array(1).bytes(&[0; 64]);
+        let bytes = out.finish();
+        assert_eq!(bytes.len(), LEAST_TRANSACTION);
+        let batch = assemble_batch(1, &bytes);
+        assert_eq!(decode_batch(&batch, 1).unwrap()[0].0.body, body);
+    }
+}

@@ -81,7 +81,7 @@ impl Builder {
             None => None,
         };
         Ok(Builder {
-            rows: Some(Rows::new(RowContext { head: head.clone(), org: spec.org, height: spec.height })),
+            rows: Some(Rows::new(RowContext { head: head.clone(), org: spec.org, height: spec.height, category: None })),
             taken: Occupied::new(head.size()),
             head,
             org: spec.org,
@@ -134,6 +134,13 @@ impl Builder {
             self.gather(Run { first: serial - self.head.range.base.get(), count: 1, step: 1, template, status, height: self.height });
         }
         Ok(serials.len() as u32)
+    }
+
+    /// Names the category of rows in whose text no column says it.
+    pub fn set_category(&mut self, use_: Use, model: Model) {
+        if let Some(rows) = &mut self.rows {
+            rows.set_category(use_, model);
+        }
     }
 
     /// Adds rows of a CSV text, piece after piece: the header comes first, and an empty piece ends the text. Gives the rows that
@@ -249,8 +256,9 @@ impl Builder {
 
     /// Packs what was gathered since the last segment: entries that ascend.
     pub fn take_segment(&mut self) -> Result<Vec<u8>, Error> {
-        let gathered = std::mem::take(&mut self.gathered);
-        let records = std::mem::take(&mut self.records);
+        // Their room is kept: the next segment needs it again.
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut records = std::mem::take(&mut self.records);
         // Runs may interleave, so they are ordered leaf by leaf.
         let mut order: Vec<(u32, u32)> = Vec::new();
         for (position, leaves) in gathered.iter().enumerate() {
@@ -271,6 +279,9 @@ impl Builder {
             }
         }
         packer.end(&mut out)?;
+        gathered.clear();
+        records.clear();
+        (self.gathered, self.records) = (gathered, records);
         Ok(out.finish())
     }
 

@@ -139,7 +139,7 @@ impl Index {
         }
         let mut proof = TableProof { leaf: self.leaf(index, &entries)?, bitmap: 0, siblings: Vec::new() };
         if let Some(levels) = levels {
-            levels.siblings(index, &mut proof);
+            levels.siblings(index % PIECE, &mut proof);
         }
         self.upper.siblings(number, &mut proof);
         Ok(proof)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! serial or code      which item; a code also says use and model
-//! use, model          with `serial`
+//! use, model          with `serial`; without both columns every row is of the category that was named for the text
 //! status              active (also when empty) or allocated
 //! any other column    an attribute: its value is committed to, and an empty one is left out
 //! ```
@@ -34,6 +34,8 @@ pub struct RowContext {
     pub head: Head,
     pub org: Option<Org>,
     pub height: u64,
+    /// Of rows in whose text no column says it.
+    pub category: Option<(Use, Model)>,
 }
 
 /// A row as an item.
@@ -110,6 +112,11 @@ impl Rows {
         }
     }
 
+    /// Names the category of the rows in whose text no column says it.
+    pub fn set_category(&mut self, use_: Use, model: Model) {
+        self.context.category = Some((use_, model));
+    }
+
     /// Takes a piece of the text; `take` gets made rows and their records. Gives the rows that open the commitments.
     pub fn feed(
         &mut self,
@@ -128,28 +135,28 @@ impl Rows {
             }
             let (result, taken, written, ended) =
                 self.reader.read_record(rest, &mut self.row[self.row_length..], &mut self.ends[self.row_fields..]);
+            // The line on which the row ends: the reader has counted a line break that it took.
+            let line = self.reader.line() - u64::from(rest[..taken].last() == Some(&b'\n') && result == ReadRecordResult::Record);
             rest = &rest[taken..];
             self.row_length += written;
             self.row_fields += ended;
             match result {
                 ReadRecordResult::InputEmpty => break,
                 ReadRecordResult::End => {
+                    self.make(read, salts, &mut shown, &mut take)?;
                     self.reader.reset();
                     (self.header, self.begun) = (None, false);
-                    break;
+                    return Ok(shown);
                 }
                 ReadRecordResult::OutputFull if self.row.len() < MAX_ROW => self.row.resize(self.row.len() * 2, 0),
                 ReadRecordResult::OutputFull => {
-                    return Err(at_line(
-                        self.reader.line(),
-                        Error::malformed(format!("a row of more than {MAX_ROW} bytes; is a quote not closed?")),
-                    ))
+                    return Err(at_line(line, Error::malformed(format!("a row of more than {MAX_ROW} bytes; is a quote not closed?"))))
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    return Err(at_line(self.reader.line(), Error::malformed(format!("more than {MAX_COLUMNS} columns"))))
+                    return Err(at_line(line, Error::malformed(format!("more than {MAX_COLUMNS} columns"))))
                 }
                 ReadRecordResult::Record => {
-                    self.end_row(&mut read, &mut shown)?;
+                    self.end_row(line, &mut read, &mut shown)?;
                     if read.lines.len() == BATCH {
                         self.make(std::mem::take(&mut read), salts, &mut shown, &mut take)?;
                     }
@@ -168,12 +175,11 @@ impl Rows {
         Ok(())
     }
 
-    fn end_row(&mut self, read: &mut ReadRows, shown: &mut Vec<u8>) -> Result<(), Error> {
-        let line = self.reader.line();
+    fn end_row(&mut self, line: u64, read: &mut ReadRows, shown: &mut Vec<u8>) -> Result<(), Error> {
         let (length, fields) = (self.row_length, self.row_fields);
         (self.row_length, self.row_fields) = (0, 0);
         let Some(header) = &self.header else {
-            let header = Header::read(&self.row[..length], &self.ends[..fields])?;
+            let header = Header::read(&self.row[..length], &self.ends[..fields], self.context.category.is_some())?;
             if !header.attributes.is_empty() {
                 shown.extend_from_slice(b"code,attribute,schema,salt,value\n");
             }
@@ -224,7 +230,7 @@ pub fn at_line(line: u64, error: Error) -> Error {
 }
 
 impl Header {
-    fn read(text: &[u8], ends: &[usize]) -> Result<Header, Error> {
+    fn read(text: &[u8], ends: &[usize], has_category: bool) -> Result<Header, Error> {
         let mut names = Vec::with_capacity(ends.len());
         let mut start = 0;
         for end in ends {
@@ -258,9 +264,16 @@ impl Header {
             .collect();
         let has = |column: Column| columns.contains(&column);
         let by_code = has(Column::Code) && !has(Column::Serial) && !has(Column::Use) && !has(Column::Model);
-        let by_serial = has(Column::Serial) && has(Column::Use) && has(Column::Model) && !has(Column::Code);
+        let says_category = has(Column::Use) && has(Column::Model);
+        let needs_category = !has(Column::Use) && !has(Column::Model) && has_category;
+        let by_serial = has(Column::Serial) && (says_category || needs_category) && !has(Column::Code);
         if !by_code && !by_serial {
-            return Err(at_line(1, Error::malformed("the header needs the column code, or the columns serial, use and model")));
+            return Err(at_line(
+                1,
+                Error::malformed(
+                    "the header needs the column code, or serial, use and model, or serial alone when use and model are named",
+                ),
+            ));
         }
         Ok(Header { columns, attributes })
     }
@@ -310,7 +323,11 @@ impl<'a> Maker<'a> {
         };
         let class = self.context.head.range.class;
         let (category, serial) = if code.is_empty() {
-            (Category { use_: Use::parse(use_)?, class, model: Model::parse(model)? }, read_serial(serial)?)
+            let (use_, model) = match self.context.category {
+                Some(category) if !self.header.columns.contains(&Column::Use) => category,
+                _ => (Use::parse(use_)?, Model::parse(model)?),
+            };
+            (Category { use_, class, model }, read_serial(serial)?)
         } else {
             self.read_code(code)?
         };
@@ -338,7 +355,7 @@ impl<'a> Maker<'a> {
     }
 
     fn commit(&mut self, category: Category, serial: Serial, status: Status, values: &[&str]) -> Result<(), Error> {
-        let RowContext { head, org, height } = self.context;
+        let RowContext { head, org, height, .. } = self.context;
         let series = match &self.series {
             Some((known, series)) if *known == category => series,
             _ => &self.series.insert((category, Series::new(head.range.city, *org, category))).1,
