@@ -150,7 +150,7 @@ class Chain:
 
     def _app(self) -> Any:
         roles = SimpleNamespace(votes=True, why=None)
-        driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True, roles=roles))
+        driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True, roles=roles, members=()))
         face = Face(
             city="130100",
             genesis=self.genesis,
