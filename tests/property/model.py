@@ -561,7 +561,7 @@ class Model:
         assert around is not None
         table, index = around[1]["table"], serial % (1_000_000 if around[0][0] == 6 else 1_000)
         proof = oracle.decode(bytes.fromhex(o["proof"]))
-        demand(oracle.table_root(table["depth"], index, proof).hex() == table["root"], "bad_proof")
+        demand(oracle.proven_table_root(table["depth"], index, proof).hex() == table["root"], "bad_proof")
         leaf = None if proof[1] is None else self.leaves[proof[1]]
         own = self.records.get(key)
         counted = own is not None and int(own["height"]) > int(table["height"])
