@@ -130,6 +130,22 @@ def root_of_last(leaf: bytes, path: Sequence[bytes]) -> bytes:
     return leaf
 
 
+def table_root(records: Mapping[int, bytes], seed: bytes, depth: int) -> bytes:
+    """P41 and P43, over the whole of the tree that is not empty."""
+    nothing = tagged(b"table-empty")
+    level = dict[int, bytes]()
+    for index, record in records.items():
+        place = index.to_bytes(4, "big")
+        level[index] = tagged(b"table-leaf", place, tagged(b"table-salt", seed, place, record)[:16], record)
+    for _ in range(depth):
+        pairs = {index // 2: [level.get(index // 2 * 2 + side, nothing) for side in (0, 1)] for index in level}
+        level, nothing = (
+            {at: tagged(b"table-node", *pair) for at, pair in pairs.items()},
+            tagged(b"table-node", nothing, nothing),
+        )
+    return level.get(0, nothing)
+
+
 # ---------------------------------------------------------------- codes (P8, P9)
 
 
@@ -180,7 +196,7 @@ def map_key(kind: int, code: str) -> bytes:
 # ---------------------------------------------------------------- answers (P38 to P41, P73)
 
 
-def table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
+def proven_table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:
     """P41: the root that a table proof leads to."""
     salt, record, bitmap, siblings = table
     if (salt is None) != (record is None) or bitmap >> depth or len(siblings) != 32 * bitmap.bit_count():
@@ -290,7 +306,7 @@ class Chain:
             if self.table is None:
                 if item is None or item[2] <= height:
                     return "UNAVAILABLE"
-            elif table_root(depth, int(serial[digits:]), self.table) != root:
+            elif proven_table_root(depth, int(serial[digits:]), self.table) != root:
                 raise ValueError("another table")
         elif self.table is not None:
             raise ValueError("a table where none is")

@@ -149,10 +149,8 @@ class Chain:
         return self._transport
 
     def _app(self) -> Any:
-        roles = SimpleNamespace(votes=True, why="in the committee")
-        members = frozenset(city for city, _ in CITIES)
-        state = SimpleNamespace(halted=None, is_informed=True, is_synced=True, roles=roles, members=members)
-        driver = cast("Driver", state)
+        roles = SimpleNamespace(votes=True, why=None)
+        driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True, roles=roles, members=()))
         face = Face(
             city="130100",
             genesis=self.genesis,

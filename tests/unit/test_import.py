@@ -5,6 +5,7 @@ its id, and can lose replies, so that a run may be broken off anywhere.
 """
 
 import csv
+import hashlib
 import io
 import json
 import stat
@@ -34,6 +35,7 @@ from cityid.client.importing import (
 )
 from cityid.client.importing import rows as reading
 from cityid.client.importing import run as running
+from cityid.client.importing.journal import Disclosure, digest_of
 from cityid.client.operations import Operation, Range
 from cityid.client.replies import Receipt
 from cityid.client.schemas import parse_schema
@@ -475,6 +477,19 @@ async def test_batches_that_are_too_large_are_halved(tmp_path: Path, monkeypatch
     summary = await run(tmp_path / "l.csv", register, table(1_000))
     assert (summary.imported, summary.rejects) == (1_000, [])
     assert len(register.items) == 1_000
+
+
+def test_lines_and_digests_are_the_json_that_they_look_like() -> None:
+    attributes = {
+        "名称": ("text", bytes(range(16)), 'a "quoted"\n\\ line\u2028'),
+        "b": ("degrees/WGS84", bytes(16), "1"),
+    }
+    one = Disclosure('L"1', 2, "ab" * 16, 7, TARGET.code(7), attributes)
+    assert Disclosure.from_json(json.loads(one.to_line())) == one
+    assert one.to_line().count("\n") == 1
+    for row in (Row(2, "L1", None, {"b": "x\u00e9", "a": 'say "1"'}), Row(2, "L1", 7, {"id": "L1"})):
+        text = json.dumps([row.serial, sorted(row.attributes.items())], ensure_ascii=False, separators=(",", ":"))
+        assert digest_of(row) == hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 # ---------------------------------------------------------------- adopting

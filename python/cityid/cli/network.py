@@ -47,13 +47,19 @@ def up(
     import trio
 
     from cityid.cli.local import FIRST_CITIES, LocalNetwork, create, free_ports
-    from cityid.genesis import cities_table
+    from cityid.genesis import cities_table, member_names
     from cityid.node import config as configs
 
     directory = directory.absolute()  # each node runs in a directory of its own
     if (directory / "genesis.json").exists():
         made = Genesis.from_json((directory / "genesis.json").read_text(encoding="utf-8"))
-        urls = {city: f"http://{configs.load(directory / city / 'node.toml').listen_http}" for city in made.cities}
+        joined = sorted(
+            path.parent.name for path in directory.glob("*/node.toml") if path.parent.name not in made.cities
+        )
+        urls = {
+            city: f"http://{configs.load(directory / city / 'node.toml').listen_http}"
+            for city in [*made.cities, *joined]
+        }
         network = LocalNetwork(directory, urls)
     else:
         table = [
@@ -79,7 +85,8 @@ def up(
             "words": trust.words,
             "urls": dict(network.urls),
         }
-        lines = [f"{city} {made.city(city)['name']} {url}" for city, url in network.urls.items()]
+        names = member_names()
+        lines = [f"{city} {names.get(city, '')} {url}" for city, url in network.urls.items()]
         show(value, "\n".join([trust.words, *lines]), as_json=as_json)
         say(choose("Ctrl-C 停止全部节点", "Ctrl-C stops every node"))
         told: set[str] = set()
@@ -113,6 +120,7 @@ def status(at: At = None, as_json: Json = False) -> None:
         chinese = f"高度 {one.get('height')}，{age_s:.0f} 秒前，状态根 {root}，已连 {_peers(one)} 城"
         english = f"height {one.get('height')}, {age_s:.0f} s ago, root {root}, {_peers(one)} peers"
         lines.append(f"{url}: {one.get('city')} {choose(chinese, english)}")
+        lines += [f"  {line}" for line in _remarks(one)]
     show({"gateways": [{"url": url, **one} for url, one in found]}, "\n".join(lines), as_json=as_json)
     if all("error" in one for _, one in found):
         raise typer.Exit(3)
@@ -137,6 +145,32 @@ def run_until_stopped(main: Any) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(supervise)
+
+
+def _remarks(status: dict[str, Any]) -> list[str]:
+    """What an operator should know besides: a follower and why, an upgrade that is due, a node that halted."""
+    remarks = []
+    if status.get("role") == "follower":
+        if status.get("role_reason") == "key_missing":
+            remarks.append(
+                choose(
+                    "密钥文件缺失，仅跟随（key_missing）",
+                    "a key that the chain names is not here: it follows (key_missing)",
+                )
+            )
+        else:
+            remarks.append(choose("不在共识委员会，跟随", "not in the committee: it follows"))
+    found = status.get("protocol")
+    protocol: dict[str, Any] = found if isinstance(found, dict) else {}
+    known = protocol.get("newest_known")
+    for row in (protocol.get("scheduled") or [])[:16]:
+        version, height = row.get("version"), row.get("height")
+        remarks.append(choose(f"高度 {height} 起启用协议版本 {version}", f"protocol {version} from height {height} on"))
+        if isinstance(version, int) and isinstance(known, int) and version > known:
+            remarks.append(choose(f"请在高度 {height} 之前升级本软件", f"UPGRADE this software before height {height}"))
+    if status.get("halted"):
+        remarks.append(choose(f"已停止：{status['halted']}", f"HALTED: {status['halted']}"))
+    return remarks
 
 
 def _peers(status: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ import trio
 from cityid._native import Genesis, Ledger
 from cityid.genesis import load as load_genesis
 from cityid.node.blobs import Blobs
-from cityid.node.config import Config
+from cityid.node.config import Address, Config
 from cityid.node.connections import Connections, check_founder
 from cityid.node.control.server import serve
 from cityid.node.driver import Driver
@@ -104,7 +104,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 connected=lambda: peers.connected,
                 files=exchange,
                 certificates=config.certificates,
-                addresses=config.peers,
+                addresses=_addresses(config),
             )
             metrics = Metrics()
             metrics.watch("ledger", face.figures)
@@ -161,6 +161,12 @@ async def _watch_signals(
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
+
+
+def _addresses(config: Config) -> dict[str, Address]:
+    """Where nodes listen, as far as this one was told; its own address too, unless it listens on all of them."""
+    own = {} if config.listen_peers.host in {"", "0.0.0.0", "::"} else {config.city: config.listen_peers}
+    return {**config.peers, **own}
 
 
 def _exchange(

@@ -207,7 +207,7 @@ fn action((kind, who, what, which, number, _): Draw) -> Action {
 
 /// Mostly an item that the town begins with.
 fn some_item(who: u8, which: u8, number: u16) -> Code {
-    let (holder, which) = if number / 64 % 4 > 0 { (holder(0), 0) } else { (holder(who), which) };
+    let (holder, which) = if !(number / 64).is_multiple_of(4) { (holder(0), 0) } else { (holder(who), which) };
     Code::Item { city: holder.city, org: holder.org, category: category(which), serial: support::serial(u32::from(number) / 8 % 8) }
 }
 

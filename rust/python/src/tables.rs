@@ -177,6 +177,10 @@ fn category(use_: &str, model: &str) -> PyResult<(Use, Model)> {
 }
 
 fn serials(serials: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    // An empty array may have a buffer at no address, which is no buffer of integers.
+    if serials.len()? == 0 {
+        return Ok(Vec::new());
+    }
     if let Ok(buffer) = PyBuffer::<u32>::get(serials) {
         return buffer.to_vec(serials.py());
     }

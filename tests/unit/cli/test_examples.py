@@ -41,6 +41,14 @@ def test_examples(hand: Any, gateway: str, tmp_path: Path) -> None:
     assert counted == "{'code': 1, 'REGISTERED': 1, 'NOT_REGISTERED': 1}"
 
 
+def test_many_sealed_codes() -> None:
+    issued, size, proven, each = run("hundred_million.py", 501_500).splitlines()
+    assert issued.startswith("501500 codes in 2 sealed ranges")
+    assert size.split()[0].isdigit()
+    assert proven == "1000 present and 1000 absent: all proven"
+    assert int(each.split()[3]) <= 3_500
+
+
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):

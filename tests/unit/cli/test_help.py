@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,3 +67,16 @@ def test_examples_name_commands_and_options_that_exist(name: str) -> None:
 def test_control_a_missing_option_would_be_noticed() -> None:
     assert re.search(r"--holder", ALL["org admit"].epilog)
     assert any(parameter.required for parameter in ALL["org admit"].params)
+
+
+def test_every_command_is_used_by_a_test_against_live_nodes() -> None:
+    sources = "".join(path.read_text() for path in (Path(__file__).parents[2] / "integration").glob("test_*.py"))
+    used = re.sub(r"\s+", " ", sources)
+    # A helper says the first words of every proposal.
+    words = {name: name.removeprefix("gov propose ").split() for name in ALL if name not in STARTED}
+    missing = [name for name, spoken in words.items() if '"' + '", "'.join(spoken) + '"' not in used]
+    assert not missing, f"a command exists only if an end-to-end test uses it: {missing}"
+
+
+STARTED = {"up", "run", "demo", "sim"}
+"""By the fixtures of those tests, or as whole programs."""

@@ -102,6 +102,16 @@ LINES: Final[Mapping[str, tuple[str, str]]] = {
         "解析（HTTP）p50 {plain:.1f} 毫秒；验证一份答复 {verify:.2f} 毫秒；答复 {bytes} 字节；四城共用 {cores} 核",
         "resolve (HTTP) p50 {plain:.1f} ms; verify {verify:.2f} ms; answer {bytes} bytes; four cities on {cores} cores",
     ),
+    "joined": (
+        "三城投票接纳第五城苏州：{seconds:.1f} 秒后它在高度 {height} 追上并跟随（不投票）",
+        "three cities vote to admit a fifth, Suzhou: {seconds:.1f} s later it follows, at height {height}",
+    ),
+    "five": (
+        "四城投票，委员会自高度 {height} 后为五城；信任自创世文件走到新委员会，离线验证其答复："
+        "{of} 城中 {count} 城签名",
+        "four vote for a committee of five, after height {height}; trust walks there from the genesis and verifies its "
+        "answer offline, {count} of {of} cities",
+    ),
     "keep": ("继续运行：cityid up --dir {directory}", "keep it running: cityid up --dir {directory}"),
     "yourself": (
         "自己验证：cityid verify {file} --trust {genesis} --max-age any",

@@ -56,9 +56,9 @@ class Outside:
     prefix: tuple[str, ...]
     kernel: bool
 
-    def verify(self, directory: Path, answer: str, *options: str) -> Ruling:
+    def verify(self, directory: Path, answer: str, *options: str, trust: str = "genesis.json") -> Ruling:
         """Runs `cityid verify` on files of `directory`, in a process of its own, without a network."""
-        arguments = ["verify", answer, "--trust", "genesis.json", "--json", *options]
+        arguments = ["verify", answer, "--trust", trust, "--json", *options]
         done = self._run(MAIN, arguments, directory)
         try:
             return Ruling(done.returncode, json.loads(done.stdout))

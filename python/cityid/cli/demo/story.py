@@ -17,6 +17,7 @@ from cityid import keys
 from cityid._native import commitment, make_item_code
 from cityid.cli.demo import tamper
 from cityid.cli.demo.figures import LAMP_CLASS, inspected, measure
+from cityid.cli.demo.joining import a_fifth_city
 from cityid.cli.demo.lamps import BAD_ROWS, LAMPS, write_lamps
 from cityid.cli.demo.lines import LINES, Narrator
 from cityid.cli.demo.outside import Outside, Ruling, choose_outside
@@ -78,6 +79,7 @@ async def tell(directory: Path, narrator: Narrator, *, seed: int, shown: Path) -
         await stall(stage, narrator, outside, other, free)
         await kill_and_restart(stage, narrator, office, lamps)
         await measure(stage, narrator, office, lamps.code, lamps.serials[KILL_COMMITS:])
+        await a_fifth_city(stage, narrator, outside, lamps.code)
     narrator.tell("keep", directory=shown)
     narrator.tell("yourself", file=shown / "answer.cbor", genesis=shown / "genesis.json")
 

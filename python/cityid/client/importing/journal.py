@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from cityid.client.importing.rows import Row
-from cityid.client.private_lines import ENCODE, append_lines, open_private, read_lines
+from cityid.client.private_lines import QUOTE, append_encoded, encode_lines, open_private, read_lines
 from cityid.errors import InputError, StorageError
 
 __all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]
@@ -40,20 +40,18 @@ class Disclosure:
     code: str
     attributes: Mapping[str, tuple[str, bytes, str]]  # name: schema, salt, value
 
-    def to_json(self) -> dict[str, Any]:
-        """One line of the disclosures file."""
-        attributes = {
-            name: {"schema": schema, "salt": salt.hex(), "value": value}
-            for name, (schema, salt, value) in self.attributes.items()
-        }
-        return {
-            "id": self.id,
-            "line": self.line,
-            "digest": self.digest,
-            "serial": self.serial,
-            "code": self.code,
-            "attributes": attributes,
-        }
+    def to_line(self) -> str:
+        """One line of the disclosures file, JSON; written by hand because there is one for every row."""
+        attributes = ",".join(
+            [
+                f'{QUOTE(name)}:{{"schema":{QUOTE(schema)},"salt":"{salt.hex()}","value":{QUOTE(value)}}}'
+                for name, (schema, salt, value) in self.attributes.items()
+            ]
+        )
+        return (
+            f'{{"id":{QUOTE(self.id)},"line":{self.line},"digest":"{self.digest}","serial":{self.serial},'
+            f'"code":"{self.code}","attributes":{{{attributes}}}}}\n'
+        )
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Disclosure":
@@ -147,7 +145,7 @@ class Journal:
     def disclose(self, disclosures: Iterable[Disclosure]) -> None:
         """Writes salts and values down; durable on return."""
         new = list(disclosures)
-        self._append(self._disclosed, [disclosure.to_json() for disclosure in new], durable=True)
+        self._append_encoded(self._disclosed, "".join([one.to_line() for one in new]).encode(), durable=True)
         self.disclosures.update((disclosure.id, disclosure) for disclosure in new)
 
     def plan_allocation(self, planned: Planned) -> None:
@@ -204,9 +202,12 @@ class Journal:
         self._append(self._journal, [entry], durable=durable)
 
     def _append(self, file: BinaryIO | None, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
+        self._append_encoded(file, encode_lines(lines), durable=durable)
+
+    def _append_encoded(self, file: BinaryIO | None, lines: bytes, *, durable: bool) -> None:
         assert file is not None, "the journal is open"
         try:
-            append_lines(file, lines, durable=durable)
+            append_encoded(file, lines, durable=durable)
         except OSError as error:
             raise StorageError(
                 f"{self.path.parent} cannot be written ({error}). Nothing more is sent. "
@@ -286,7 +287,8 @@ class Journal:
 
 def digest_of(row: Row) -> str:
     """Tells whether a row still says the same; 128 bits, never published."""
-    text = ENCODE([row.serial, sorted(row.attributes.items())])
+    pairs = ",".join([f"[{QUOTE(name)},{QUOTE(value)}]" for name, value in sorted(row.attributes.items())])
+    text = f"[{'null' if row.serial is None else row.serial},[{pairs}]]"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -256,8 +256,9 @@ impl Builder {
 
     /// Packs what was gathered since the last segment: entries that ascend.
     pub fn take_segment(&mut self) -> Result<Vec<u8>, Error> {
-        let gathered = std::mem::take(&mut self.gathered);
-        let records = std::mem::take(&mut self.records);
+        // Their room is kept: the next segment needs it again.
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut records = std::mem::take(&mut self.records);
         // Runs may interleave, so they are ordered leaf by leaf.
         let mut order: Vec<(u32, u32)> = Vec::new();
         for (position, leaves) in gathered.iter().enumerate() {
@@ -278,6 +279,9 @@ impl Builder {
             }
         }
         packer.end(&mut out)?;
+        gathered.clear();
+        records.clear();
+        (self.gathered, self.records) = (gathered, records);
         Ok(out.finish())
     }
 

@@ -50,7 +50,7 @@ type Verdict = Result<(), &'static str>;
 
 impl Model {
     fn new() -> Model {
-        let town = |city: &&'static str| (*city, Town { status: ACTIVE, into: None, manager: *city });
+        let town = |city: &&'static str| (*city, Town { status: ACTIVE, into: None, manager: city });
         Model { towns: CITIES.iter().map(town).collect(), committee: CITIES.into(), items: 1_000, plans: Vec::new() }
     }
 
@@ -241,7 +241,7 @@ fn random_governance_goes_as_the_plain_statement_says() {
         for _ in 0..160 {
             draw = sha256(&draw);
             let by = CITIES[usize::from(draw[0]) % CITIES.len()];
-            let at = if draw[1] % 16 == 0 { CITIES[usize::from(draw[2]) % CITIES.len()] } else { by };
+            let at = if draw[1].is_multiple_of(16) { CITIES[usize::from(draw[2]) % CITIES.len()] } else { by };
             let number = (model.plans.len() + 1).saturating_sub(usize::from(draw[3]) % 4);
             let (operation, expected) = match draw[4] % 8 {
                 0 => (propose(by, change(&wish(&draw))), model.propose(by, at, wish(&draw))),
@@ -252,7 +252,7 @@ fn random_governance_goes_as_the_plain_statement_says() {
             let outcome = world.run(operation.clone(), &desk(at));
             match (&outcome, expected) {
                 (Outcome::Committed(outputs), Ok(())) => {
-                    if draw[4] % 8 == 0 {
+                    if draw[4].is_multiple_of(8) {
                         assert_eq!(outputs, &[Output::Proposal(model.plans.len() as u64)]);
                     }
                 }
