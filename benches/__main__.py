@@ -32,10 +32,13 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "answers": ("answer.verify.4", "answer.verify.100", "answer.bytes.present.4", "answer.bytes.absent.4"),
     "registration": ("ledger.register_ops",),
     "resolving": ("resolve.python.many.1m", "memory.bytes_per_record", "restart.1m"),
-    "sealing": ("seal.file.1m",),
+    "sealing": ("seal.1m",),
+    "adopting": ("adopt.227k",),
     "writing": ("write.saturated.w4000", "write.saturated.w20000", "write.open.500"),
 }
-"""Module → the rows it makes; those of `writing` have `.p50` and `.p99` beside them, that of `sealing` its steps."""
+"""Module → the rows it makes. Those of `writing` have `.p50` and `.p99` beside them, `sealing` and `adopting` their
+steps.
+"""
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 from benches import rows
+from benches.network import running
 from benches.rows import Row
 from cityid import keys
 from cityid._native import Table, TableWriter, Trust, make_item_code
@@ -41,19 +42,9 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
 
 
 async def _measure(place: Path) -> dict[str, float]:
-    ports = local.free_ports(2 * len(local.FIRST_CITIES))
-    addresses = {
-        city: (f"127.0.0.1:{ports[2 * index]}", f"127.0.0.1:{ports[2 * index + 1]}")
-        for index, city in enumerate(local.FIRST_CITIES)
-    }
-    network, genesis = local.create(place / "network", local.FIRST_CITIES, name="bench", addresses=addresses)
-    trust = Trust.load(str(place / "network" / "genesis.json"))
-    with network.running():
-        for city in local.FIRST_CITIES:
-            network.start(city)
-        for city in local.FIRST_CITIES:
-            await network.wait_ready(city)
-        return await trio.to_thread.run_sync(_seal, place, network, trust, genesis.hash)
+    async with running(place) as network:
+        trust = Trust.load(str(network.directory / "genesis.json"))
+        return await trio.to_thread.run_sync(_seal, place, network, trust, trust.genesis_hash)
 
 
 def _seal(place: Path, network: local.LocalNetwork, trust: Trust, genesis_hash: bytes) -> dict[str, float]:

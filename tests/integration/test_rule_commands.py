@@ -286,6 +286,9 @@ def test_profiles_keys_and_several_signers(desk: Desk) -> None:
     desk("profile", "controllers", code, "--threshold", 2, "--key", office)
     desk.refused("not_authorised", "profile", "update", code, "--key", office)
     desk("profile", "update", code, "--key", office, "--key", second, "--service", "web=https://two.example")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CITYID_KEY", f"{office}:{second}")
+        desk("profile", "update", code, "--drop", "web")
 
     # The same with a file that goes from desk to desk.
     waiting = desk.folder / "waiting.json"

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cityid import Genesis, Ledger, Trust, _native
 from cityid.genesis import PARAMETERS
+from tests.property.oracle import tagged
 
-__all__ = ["CITIES", "Network", "possession", "public", "sign"]
+__all__ = ["CITIES", "Network", "SealedTable", "encode", "possession", "public", "sign"]
 
 CITIES = ("110000", "130100", "330100", "440300")
 START_MS = 1_790_000_000_000
@@ -123,3 +124,62 @@ def _changes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             parts.append(data[at + width : at + width + size])
             at += width + size
         yield parts[0], parts[1]
+
+
+# ---------------------------------------------------------------- sealed tables (P41), in the bytes of P1
+
+
+def encode(value: Any) -> bytes:
+    """Deterministic CBOR of numbers, bytes, texts, null, lists and maps with ascending keys (P1)."""
+    match value:
+        case None:
+            return b"\xf6"
+        case int():
+            return _head(0, value)
+        case bytes():
+            return _head(2, len(value)) + value
+        case str():
+            return _head(3, len(value.encode())) + value.encode()
+        case dict():
+            return _head(5, len(value)) + b"".join(encode(part) for pair in value.items() for part in pair)
+        case _:
+            return _head(4, len(value)) + b"".join(map(encode, value))
+
+
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes([major << 5 | argument])
+    width = next(width for width in range(4) if argument < 1 << (8 << width))
+    return bytes([major << 5 | 24 + width]) + argument.to_bytes(1 << width, "big")
+
+
+class SealedTable:
+    """The table of a thousand range: encoded records by index."""
+
+    DEPTH = 10
+
+    def __init__(self, records: Mapping[int, bytes]) -> None:
+        self.records = dict(records)
+        self.salts = {index: sha256(record).digest()[:16] for index, record in self.records.items()}
+        empty = tagged(b"table-empty")
+        level = {
+            index: tagged(b"table-leaf", index.to_bytes(4, "big"), self.salts[index], record)
+            for index, record in self.records.items()
+        }
+        self.levels = []
+        for _ in range(self.DEPTH):
+            self.levels.append(level)
+            parents = {index >> 1 for index in level}
+            level = {
+                parent: tagged(b"table-node", level.get(2 * parent, empty), level.get(2 * parent + 1, empty))
+                for parent in parents
+            }
+            empty = tagged(b"table-node", empty, empty)
+        self.root = level.get(0, empty)
+        self.digest = sha256(self.root).digest()
+
+    def prove(self, index: int) -> bytes:
+        siblings = [level.get(index >> height ^ 1) for height, level in enumerate(self.levels)]
+        bitmap = sum(1 << height for height, sibling in enumerate(siblings) if sibling is not None)
+        given = b"".join(sibling for sibling in siblings if sibling is not None)
+        return encode([self.salts.get(index), self.records.get(index), bitmap, given])

@@ -149,7 +149,8 @@ class Chain:
         return self._transport
 
     def _app(self) -> Any:
-        driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True))
+        roles = SimpleNamespace(votes=True, why=None)
+        driver = cast("Driver", SimpleNamespace(halted=None, is_informed=True, is_synced=True, roles=roles, members=()))
         face = Face(
             city="130100",
             genesis=self.genesis,

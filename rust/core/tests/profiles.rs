@@ -562,6 +562,42 @@ fn who_is_suspended_starts_no_recovery() {
     town.refused(&start(A, town.version(A), json!([])), &[CITY], "retired");
 }
 
+// ------------------------------------------------------------------ rates (P72)
+
+#[test]
+fn an_item_acts_sixteen_times_in_a_block_and_not_at_the_cost_of_its_holder() {
+    let mut town = town();
+    town.ok(&set_terms(2, 9_000), &[CITY]);
+    let own = item(1);
+    let mut transactions: Vec<Vec<u8>> = (0..18).map(|turn| town.signed(&set_controllers(&own, 2 + turn, 1), signers("item"))).collect();
+    transactions.push(town.signed(&update_item(0, 1), signers("organisation")));
+    let outcomes = town.block(&transactions);
+    let refused = Outcome::Rejected("rate_exceeded".to_owned(), 0);
+    // Senders take turns in the pool, so the item's transactions are told from its holder's by what became of them.
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Committed(_))).count(), 17);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == refused).count(), 2);
+    assert_eq!((town.version(&own), town.version(&item(0))), (18, 2));
+    // In the next block it goes on.
+    town.ok(&set_controllers(&own, 18, 1), signers("item"));
+}
+
+#[test]
+fn an_objection_gets_through_while_a_thief_uses_up_the_rate() {
+    let mut town = town();
+    let mut terms = set_terms(2, 9_000);
+    terms[0]["rate"] = json!(1);
+    town.ok(&terms, &[CITY]);
+    let keys = json!([town.entry(A, "transaction", "n1")]);
+    town.ok(&start(A, 3, keys), &[CITY]);
+    let spam: Vec<Value> = (0..3).map(|version| update_item(0, 1 + version)[0].clone()).collect();
+    let mut transactions: Vec<Vec<u8>> = spam.iter().map(|one| town.signed(&json!([one]), signers("organisation"))).collect();
+    transactions.push(town.signed(&end(A, 4, true), signers("its recovery key")));
+    let outcomes = town.block(&transactions);
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Committed(_))).count(), 2, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Rejected("rate_exceeded".to_owned(), 0)).count(), 2);
+    assert!(town.record(A).recovery.is_none());
+}
+
 // ------------------------------------------------------------------ transfers
 
 #[test]

@@ -127,8 +127,10 @@ impl World {
         self.records.insert(key.path(), record);
     }
 
+    /// As the ledger does it: the range says from then on that it has single items (P46).
     fn put_item(&mut self, index: u32, record: &Record) {
         self.put(MapKey::Item(city(), class(), serial(index)), record.clone());
+        self.change(range().key(), |range| range.used = true);
     }
 
     fn change(&mut self, key: MapKey<'_>, change: impl FnOnce(&mut Record)) {

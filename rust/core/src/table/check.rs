@@ -26,6 +26,8 @@ pub struct Check<'c, S> {
     state: &'c S,
     height: u64,
     holder: Holder,
+    /// Nobody registered an item of the range singly, and no table of it was overridden (P46): the state holds none.
+    untouched: bool,
     parameters: Parameters,
 }
 
@@ -73,7 +75,8 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
                 None => "the range has no table yet, and one is given as the table before it".to_owned(),
             });
         }
-        Ok(Check { table, previous, state, height, holder, parameters })
+        let untouched = !range.used && range.table.is_none();
+        Ok(Check { table, previous, state, height, holder, untouched, parameters })
     }
 
     /// Checks some subtrees, on all cores with the feature `parallel`.
@@ -113,7 +116,7 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
     ) -> Result<(), Error> {
         let range = &self.table.head().range;
         let serial = self.table.head().serial(index)?;
-        let own = self.state.get(&MapKey::Item(range.city, range.class, serial).path());
+        let own = if self.untouched { None } else { self.state.get(&MapKey::Item(range.city, range.class, serial).path()) };
         let fault = match (present(own, older)?, held) {
             (None, None) => return Ok(()),
             (Some(present), Some(held)) if *present == *held.record() => return Ok(()),
