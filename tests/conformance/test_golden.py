@@ -8,6 +8,7 @@ import pytest
 from tests.property import oracle
 
 import cityid
+from cityid._native import Table
 
 GOLDEN = Path(__file__).parent / "golden"
 TRUST = json.loads((GOLDEN / "trust.json").read_text())
@@ -63,6 +64,28 @@ def test_ids_and_hashes_follow_from_the_bytes() -> None:
     assert golden("genesis-hash.hex") == oracle.tagged(b"genesis", golden("genesis.hex"))
     assert golden("validators-hash.hex") == oracle.tagged(b"validators", golden("validators.hex"))
     assert golden("digest-batch.hex") == oracle.tagged(b"batch", golden("batch.hex"))
+
+
+def test_a_table_file_has_the_root_and_the_statement_of_the_second_program(tmp_path: Path) -> None:
+    data = golden("table-file.hex")
+    records, seed, depth = oracle.read_table(data)
+    assert sorted(records) == [*range(3, 44, 4), 100, 900, 999]
+    assert oracle.table_root(records, seed, depth) == golden("table-root.hex")
+    fields = oracle.decode(golden("table-statement.hex").removeprefix(b"cityid/1/storage-receipt\0\1" + b"\3" * 32))
+    assert fields == [
+        "130100",
+        "010203",
+        7_000,
+        1_000,
+        2,
+        golden("table-root.hex"),
+        sha256(data).digest(),
+        len(records),
+    ]
+    (tmp_path / "t").write_bytes(data)
+    table = Table.open(tmp_path / "t")
+    assert {serial - 7_000: table.record(serial) for serial in range(7_000, 8_000) if table.record(serial)} == records
+    assert table.statement(2) == golden("table-statement.hex")
 
 
 @pytest.mark.parametrize("name", ITEMS)

@@ -34,6 +34,15 @@ def decode(data: bytes) -> Any:
     return value
 
 
+def decode_sequence(data: bytes) -> list[Any]:
+    """Items one after the other (RFC 8742)."""
+    items, at = [], 0
+    while at < len(data):
+        item, at = _item(data, at)
+        items.append(item)
+    return items
+
+
 def _item(data: bytes, at: int) -> tuple[Any, int]:
     first = data[at]
     if first == 0xF6:
@@ -194,6 +203,33 @@ def map_key(kind: int, code: str) -> bytes:
 
 
 # ---------------------------------------------------------------- answers (P38 to P41, P73)
+
+
+def _uint(value: int) -> bytes:
+    if value < 24:
+        return bytes([value])
+    info, width = next((24 + step, 1 << step) for step in range(4) if value < 1 << (8 << step))
+    return bytes([info]) + value.to_bytes(width, "big")
+
+
+def read_table(data: bytes) -> tuple[dict[int, bytes], bytes, int]:
+    """(records by index, seed, depth) of a table file (P43): the runs written out."""
+    (_, _, _, city, class_, base, depth, _, _, seed, count, templates), *entries = decode_sequence(data)
+    records = dict[int, bytes]()
+    for first, *rest in entries:
+        if len(rest) == 1:
+            records[first] = rest[0]
+            continue
+        length, step, template, status, height = rest
+        org, use, model = templates[template]
+        for index in range(first, first + length * step, step):
+            holder = f"MA.156.{city}" + (f".{org}" if org else "")
+            text = f"{holder}/{use}.{class_}.{model}/{base + index:09d}"
+            code = (text + check_character(text)).encode()
+            records[index] = b"\xa5\0\x08\1\1\2" + _uint(height) + bytes([4, status, 17, 0x78, len(code)]) + code
+    if len(records) != count:
+        raise ValueError("another count")
+    return records, seed, depth
 
 
 def proven_table_root(depth: int, index: int, table: Sequence[Any]) -> bytes:

@@ -65,12 +65,13 @@ def test_a_table_has_the_root_of_the_ten_lines(
     table = made.finish()
     assert (table.root, table.count) == (oracle.table_root(expected, SEED, 20), len(expected))
     assert table.digest == oracle.digest((tmp_path / "t").read_bytes())
+    assert oracle.read_table((tmp_path / "t").read_bytes()) == (expected, SEED, 20)
     opened = Table.open(tmp_path / "t")
     for index in [*list(expected)[:5], 0, 1_024, 999_999, *([in_run[0] + 1] if in_run and in_run[0] < 999_999 else [])]:
         assert opened.record(BASE + index) == expected.get(index)
         salt, record, bitmap, siblings = oracle.decode(opened.prove(BASE + index))
         assert record == expected.get(index)
-        assert bitmap.bit_count() * 32 == len(siblings)
+        assert oracle.proven_table_root(20, index, [salt, record, bitmap, siblings]) == table.root
         place = index.to_bytes(4, "big")
         assert salt == (None if record is None else oracle.tagged(b"table-salt", SEED, place, record)[:16])
 

@@ -13,7 +13,7 @@ mod support;
 
 use cityid_core::answer::{verify, Answer, CertifiedHeader, Options, VerdictKind};
 use cityid_core::block::{header_hash, Header};
-use cityid_core::code::{City, Code, Serial};
+use cityid_core::code::{City, Class, Code, Model, Org, Serial, Use};
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{domain, hex, sha256, Hash, Suite, Tag};
 use cityid_core::json::from_hex;
@@ -24,7 +24,9 @@ use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::transaction::{assemble, assemble_batch, batch_digest, signing_message, transaction_id, Body, Transaction};
 use cityid_core::map_key::{Kind, MapKey};
 use cityid_core::record::{Allocation, Children, Configuration, KeyEntry, Proposal, Purpose, Record, Recovery, Status, Succession, Table};
-use cityid_core::table::{Leaf, TableProof};
+use cityid_core::table::build::{Builder, Spec, Step};
+use cityid_core::table::index::Reader;
+use cityid_core::table::{storage_receipt_message, Leaf, TableProof};
 use cityid_core::trust::Trust;
 use cityid_core::vote::{sign_bytes, CommitCertificate, VoteKind, NO_ROUND};
 use cityid_core::wire::{Decoder, Encoder};
@@ -126,7 +128,32 @@ fn all() -> Files {
     }
     transactions(&mut files);
     answers(&mut files);
+    table_file(&mut files);
     files
+}
+
+/// A table file of each kind of entry, its root, and what a storage receipt of it signs.
+fn table_file(files: &mut Files) {
+    let range = Range::new(City::parse("130100").unwrap(), Class::parse("010203").unwrap(), Serial::new(7_000).unwrap(), 1_000).unwrap();
+    let spec = Spec { genesis: [3; 32], range, org: Some(Org::parse("A7K2").unwrap()), seed: [9; 32], height: 5 };
+    let mut builder = Builder::new(spec, None).unwrap();
+    let (use_, model) = (Use::parse("60").unwrap(), Model::parse("LAMP").unwrap());
+    let serial = |index: u32| Serial::new(7_000 + index).unwrap();
+    builder.add_run(use_, model, serial(3), serial(43), 4, Status::Active).unwrap();
+    builder.add_list(use_, model, &[7_900, 7_999], Status::Allocated).unwrap();
+    builder.add_rows(b"serial,use,model,height\n7100,60,POLE,4 m\n", &[1; 32]).unwrap();
+    builder.add_rows(b"", &[1; 32]).unwrap();
+    let mut merger = builder.finish(0).unwrap();
+    let mut file = Vec::new();
+    while let Step::Write(bytes) = merger.step().unwrap() {
+        file.extend(bytes);
+    }
+    let mut reader = Reader::new();
+    reader.feed(&file).unwrap();
+    let (index, _) = reader.finish().unwrap();
+    files.insert("table-root.hex".to_owned(), index.root().to_vec());
+    files.insert("table-statement.hex".to_owned(), storage_receipt_message(&[3; 32], &range, 2, &index.sealed()));
+    files.insert("table-file.hex".to_owned(), file);
 }
 
 fn genesis_and_trust(files: &mut Files) {
@@ -159,6 +186,9 @@ fn domains(files: &mut Files) {
         Tag::TableEmpty,
         Tag::TableNode,
         Tag::Expired,
+        Tag::TableSalt,
+        Tag::StorageReceipt,
+        Tag::AttributeSalt,
     ];
     for suite in [Suite::Ed25519Sha256, Suite::Sm2Sm3] {
         let all: Vec<u8> = tags.iter().flat_map(|tag| domain(*tag, suite)).collect();
