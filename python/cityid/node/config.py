@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from cityid.errors import InputError
 from cityid.keys import read_private_file
@@ -28,6 +28,7 @@ MAX_CITIES: Final = 100
 
 Keep = Literal["all", "own"]
 """Which tables of sealed ranges a node keeps: all of them, or those that its city signed a storage receipt for."""
+KEEPS: Final[tuple[Keep, ...]] = ("all", "own")
 
 
 def _number(default: int, minimum: int, maximum: int) -> Any:
@@ -284,10 +285,10 @@ class _Reader:
         return "info"
 
     def keep(self, name: str, value: object) -> Keep:
-        for keep in get_args(Keep):
+        for keep in KEEPS:
             if value == keep:
-                return keep  # type: ignore[no-any-return]
-        self.mistake(f"{name} is one of {', '.join(get_args(Keep))}")
+                return keep
+        self.mistake(f"{name} is one of {', '.join(KEEPS)}")
         return "all"
 
     def numbers(self, name: str, kind: type[Limits] | type[Timeouts]) -> dict[str, int]:

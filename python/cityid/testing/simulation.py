@@ -21,6 +21,7 @@ Times are microseconds of virtual time since the start; methods that people call
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from heapq import heappop, heappush
 from random import Random
@@ -403,7 +404,7 @@ class Simulation:
         try:
             self.run_until(lambda: min(self.height(city) for city in settling) >= goal, limit_ms=limit_ms)
             for city in settling:
-                self.run_until(lambda city=city: self.is_committed(self.acknowledged, at=city), limit_ms=limit_ms)  # type: ignore[misc]
+                self.run_until(partial(self.is_committed, self.acknowledged, at=city), limit_ms=limit_ms)
         except TimeoutError as error:
             raise Violation(f"faults ended, and the network does not recover: {error}; {self.halted()}") from error
         self.check()

@@ -930,3 +930,26 @@ fn a_city_with_many_keys_can_still_rotate_them() {
     assert_eq!(only(&state, rotate(vec![support::public(401, 1)]), &signer), "committed");
     assert_eq!(only(&state, rotate(Vec::new()), &signer), "too_large");
 }
+
+#[test]
+fn a_city_that_is_suspended_keeps_no_table() {
+    let mut state = State::new();
+    let (city, class) = (city(0), class(0));
+    let holder = Holder { city, org: None };
+    assert_eq!(only(&state, Action::AllocateRange { holder, class, size: 1_000 }, &keys()), "committed");
+    let mut range = Record::new(Kind::Thousand, 1);
+    (range.holder, range.children) = (Some(holder.code().text()), Children::Items);
+    let mut open = Record::new(Kind::Million, 1);
+    open.children = Children::Map;
+    let put = |key: &MapKey<'_>, record: &Record| Change { key: key.encode().into(), record: record.encode().into() };
+    let base = support::serial(0);
+    state.apply(&[put(&MapKey::Million(city, class, base), &open), put(&MapKey::Thousand(city, class, base), &range)]);
+    let range = Range { city, class, base, size: 1_000 };
+    let table = table(&sealed_file(&range, 0));
+    let seal = |keepers: [usize; 2]| {
+        let receipts = keepers.map(|number| receipt(&range, 1, &table, number)).to_vec();
+        Action::SealRange { range, expected_version: 1, table, receipts }
+    };
+    assert_eq!(only(&state, seal([0, 3]), &keys()), "bad_receipt");
+    assert_eq!(only(&state, seal([0, 1]), &keys()), "committed", "the control");
+}
