@@ -32,6 +32,7 @@ __all__ = [
     "Snapshot",
     "StateMap",
     "Table",
+    "TableHead",
     "TableWriter",
     "Tables",
     "Told",
@@ -819,6 +820,23 @@ class TableWriter:
         """Writes the file, synced, and opens it. Raises `MalformedInput`, `StorageError`; no file is left then."""
 
 @final
+class TableHead:
+    """What the head of a table file says (P43); the rest of the file was not looked at."""
+    @staticmethod
+    def read(path: StrPath) -> TableHead:
+        """Raises `MalformedInput` when it is no head, `StorageError` when it cannot be read."""
+    city: str
+    """Of the range."""
+    cls: str
+    """Of the range."""
+    base: int
+    """First serial of the range."""
+    size: int
+    """How many serials the range has: 1,000 or 1,000,000."""
+    previous: bytes | None
+    """Digest of the file of the version before; None for version 1."""
+
+@final
 class Table:
     """One table file (P43). About 80 kB of memory for a full million; records stay on disk."""
     @staticmethod
@@ -872,10 +890,11 @@ class Tables:
     """A folder of table files named DIGEST.table, each with a small index beside it. For any number of threads."""
     def __new__(cls, directory: StrPath) -> Tables:
         """Opens what is there by the indexes; a table without one is read whole. Raises `StorageError`."""
-    def add(self, path: StrPath) -> Table:
+    def add(self, path: StrPath, *, snapshot: Snapshot | None = None, previous: Table | None = None) -> Table:
         """Reads a file whole and moves it into the folder, which is on the same file system; synced.
 
-        Raises `MalformedInput` when it is no table, `StorageError`.
+        With a snapshot the table is checked in the same reading as `Table.check` does; one that is refused stays where
+        it is. Raises `MalformedInput` when it is no table, `RuleViolation` (`bad_table`), `StorageError`.
         """
     def remove(self, digest: Buffer) -> None:
         """Takes a table out of the folder, damaged or not, and its files off the disk. Raises `StorageError`."""

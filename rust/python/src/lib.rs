@@ -44,7 +44,7 @@ mod _native {
         verify_strict, StateMap,
     };
     #[pymodule_export]
-    use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
+    use super::tables::{storage_receipt_message, Table, TableHead, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
         build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,
