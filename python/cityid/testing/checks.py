@@ -23,7 +23,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import Final
 
-from cityid._native import header_json, verify_certificate
+from cityid._native import header_json, verify_certificate, verify_signature
 from cityid.errors import CertificateInvalid
 from cityid.testing.faults import Disk
 
@@ -31,6 +31,8 @@ _HEAD = Struct(">BQI")  # kind, height, round of a consensus message
 _SLOTS = {b"P"[0]: "proposal", b"v"[0]: "prevote", b"n"[0]: "prevote", b"V"[0]: "precommit", b"N"[0]: "precommit"}
 _VOTES_FOR_VALUE: Final = b"vV"
 _PRECOMMIT: Final = b"V"[0]
+_PRECOMMIT_BYTES: Final = _HEAD.size + 32 + 20 + 64
+_ROUNDS = Struct(">QIi")  # height, round, pol_round
 
 
 class Violation(AssertionError):
@@ -74,17 +76,17 @@ class Checks:
 
     def on_message(self, city: str, message: bytes) -> None:
         """A city lets a consensus message out."""
+        if city in self.liars:
+            self._listen_to_liar(message)
+            return
         kind, height, round_ = _HEAD.unpack_from(message)
         if (slot := _SLOTS.get(kind)) is None:
             return  # certificates carry what was looked at before
         # Whoever signs for a height has committed the one below, so its committee is known here.
         author = self._committees[height].cities.get(message[-84:-64])
-        if city not in self.liars and (author is None or (author != city and slot != "proposal")):
-            # in late rounds others repeat a proposal
+        if author is None or (author != city and slot != "proposal"):  # in late rounds others repeat a proposal
             why = f"{city} signed a {slot} for height {height} and is not in its committee with that key"
             raise Violation(why, kind="outsider")
-        if author is None:
-            return
         if kind == _PRECOMMIT:
             self._count(author, height, round_, message[_HEAD.size : -84])
         if author in self.liars:
@@ -92,6 +94,21 @@ class Checks:
         said = message[:1] + message[_HEAD.size : -64]
         if self._signed.setdefault(height, {}).setdefault((author, slot, round_), said) != said:
             raise Violation(f"{author} signed two {slot}s for height {height} round {round_}", kind="equivocation")
+
+    def _listen_to_liar(self, message: bytes) -> None:
+        """A precommit that it really signed counts, whatever else it says: a certificate may hold it."""
+        if len(message) != _PRECOMMIT_BYTES or message[0] != _PRECOMMIT:
+            return
+        _, height, round_ = _HEAD.unpack_from(message)
+        if (committee := self._committees.get(height)) is None:
+            return
+        author = committee.cities.get(message[-84:-64])
+        if author not in self.liars:
+            return  # replayed
+        value = message[_HEAD.size : -84]
+        signed = b"cityid/1/V" + self._genesis_hash + _ROUNDS.pack(height, round_, -1) + value  # P35
+        if verify_signature(committee.keys[author], signed, message[-64:]):
+            self._count(author, height, round_, value)
 
     def _count(self, author: str, height: int, round_: int, value: bytes) -> None:
         """A precommit that anybody may have collected."""

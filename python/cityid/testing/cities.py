@@ -48,7 +48,7 @@ class Liar(Protocol):
     def attach(self, city: "City") -> None:
         """A new life of the city begins: it has another driver."""
 
-    def distort(self, effects: list[Effect]) -> list[Effect]:
+    def distort(self, event: Event, effects: list[Effect]) -> list[Effect]:
         """What the city does instead of what its driver wants."""
 
 

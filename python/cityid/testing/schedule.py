@@ -69,8 +69,8 @@ class Fault:
             case {
                 "at_ms": int(at_ms), "for_ms": int(for_ms), "what": str(what), "cities": list(cities),
                 "amount": int(amount),
-            } if at_ms >= 0 and for_ms >= 0 and what in list(What) and all(isinstance(city, str) for city in cities):  # fmt: skip
-                return cls(at_ms, for_ms, What(what), tuple(cities), amount)
+            } if at_ms >= 0 and for_ms >= 0 and what in list(What):  # fmt: skip
+                return cls(at_ms, for_ms, What(what), tuple(str(city) for city in cities), amount)
         raise MalformedInput(f"A schedule has a fault that does not read: {value!r}. Write it as `cityid sim` does.")
 
 
@@ -155,15 +155,32 @@ class Fallible(Protocol):
 
     cities: list[str]
 
-    def crash(self, city: str, *, after_effects: int | None = None) -> None: ...
-    def restart(self, city: str) -> None: ...
-    def pause(self, city: str) -> None: ...
-    def resume(self, city: str) -> None: ...
-    def set_clock(self, city: str, *, ahead_ms: int) -> None: ...
-    def block(self, pairs: Iterable[tuple[str, str]]) -> None: ...
-    def set_network(self, faults: NetworkFaults) -> None: ...
-    def set_sync(self, sync_ms: tuple[int, int]) -> None: ...
-    def fail_disk(self, city: str, why: str) -> None: ...
+    def crash(self, city: str, *, after_effects: int | None = None) -> None:
+        """Cut a city's power: now, or after it obeyed so many more effects."""
+
+    def restart(self, city: str) -> None:
+        """Start a city from its disk; one that runs is cut first."""
+
+    def pause(self, city: str) -> None:
+        """Stop a city as SIGSTOP does."""
+
+    def resume(self, city: str) -> None:
+        """Let it go on."""
+
+    def set_clock(self, city: str, *, ahead_ms: int) -> None:
+        """Let a city's wall clock be wrong."""
+
+    def block(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """What the first of a pair sends does not reach the second, until the next call."""
+
+    def set_network(self, faults: NetworkFaults) -> None:
+        """How bad the network is from now on."""
+
+    def set_sync(self, sync_ms: tuple[int, int]) -> None:
+        """How long a sync takes from now on, at every city."""
+
+    def fail_disk(self, city: str, why: str) -> None:
+        """No sync of this disk succeeds until the city is restarted."""
 
 
 class Player:

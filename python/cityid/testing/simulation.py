@@ -508,7 +508,7 @@ class Simulation:
         now = Now(self.now_us, self.now_ms + node.clock_ahead_ms)
         effects = driver.step(event, now)
         if node.liar is not None:
-            effects = node.liar.distort(effects)
+            effects = node.liar.distort(event, effects)
         self._trace.update(f"{self.now_us} {node.name} {type(event).__name__} {len(effects)}".encode())
         try:
             for effect in effects:
