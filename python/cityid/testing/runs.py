@@ -66,7 +66,7 @@ _TEMPI: Final = {
             fetch_patience_ms=2_000,
         ),
         {"heartbeat_ms": 60_000}, NetworkFaults(latency_ms=(5, 300)), (1, 100), write_every_ms=10_000, write_count=10,
-        fault_every_ms=(10_000, 110_000), fault_lasting_ms=(1_000, 600_000), slow_ms=3_000,
+        fault_every_ms=(10_000, 100_000), fault_lasting_ms=(1_000, 600_000), slow_ms=3_000,
     ),
 }  # fmt: skip
 

@@ -326,7 +326,9 @@ class ShellSimulation:
 
     def pause(self, city: str) -> None:
         """No call of this city comes back, and no frame reaches it."""
-        self._nodes[city].running = trio.Event()
+        node = self._nodes[city]
+        if node.running.is_set():
+            node.running = trio.Event()
 
     def resume(self, city: str) -> None:
         """They do again."""
@@ -484,6 +486,7 @@ class ShellSimulation:
                 self.torn += node.votes.tear(first[0].height, [e for append in first for e in append.entries], random)
         node.disk.crash(random, lose_everything=False, lose_votes=False)
         node.arrivals.clear()
+        node.running.set()
         node.life = None
         self.clients.on_crash(node.code)
         self._trace.update(f"{self.now_us} {node.code} cut".encode())
