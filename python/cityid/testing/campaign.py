@@ -90,7 +90,7 @@ def _ci() -> list[Job]:
 
 
 def _year() -> list[Job]:
-    """A year, a day a seed: half of the days the network must go on, half of them anything may fail."""
+    """A year, a day a seed: half of the days with what a network tolerates, half of them with anything."""
     return [
         Job(seed, 4, DAY_S, Faults.ANY if seed % 2 else Faults.TOLERATED, seed // 2 % 2, Pace.LONG)
         for seed in range(1_000, 1_365)
