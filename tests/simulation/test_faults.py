@@ -6,6 +6,7 @@ import pytest
 
 from cityid.testing import DiskFaults, Simulation, Violation
 from cityid.testing.chaos import torment
+from cityid.testing.checks import Checks
 
 SEEDS = range(40)
 
@@ -68,10 +69,18 @@ def test_a_decision_survives_the_restart_of_the_whole_network() -> None:
     decided_and_cut(DiskFaults(sync_ms=(5, 5))).settle()
 
 
-def test_control_bodies_that_are_not_durable_before_the_vote_stop_the_network() -> None:
+def test_control_bodies_that_are_not_durable_before_the_vote_are_found_at_the_vote() -> None:
+    with pytest.raises(Violation, match="does not hold") as found:
+        decided_and_cut(DiskFaults(sync_ms=(5, 5), store_lies=True))
+    assert found.value.kind == "unheld"
+
+
+def test_control_such_bodies_stop_the_network_when_nobody_looks_at_the_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checks, "check_body", lambda *_: None)
     simulation = decided_and_cut(DiskFaults(sync_ms=(5, 5), store_lies=True))
-    with pytest.raises(Violation, match="does not recover"):
+    with pytest.raises(Violation, match="does not recover") as found:
         simulation.settle(limit_ms=20_000)
+    assert found.value.kind == "stuck"
 
 
 def crash_everywhere(disks: Callable[[], DiskFaults], *, found: list[str] | None = None) -> int:

@@ -11,9 +11,9 @@ bounds let it ask for.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from heapq import heappop, heappush
-from typing import Generic, Protocol, TypeAlias, TypeVar, assert_never
+from typing import Generic, Protocol, TypeAlias, TypeVar, TypeVarTuple, assert_never
 
 import trio
 
@@ -26,6 +26,7 @@ from cityid.node.ports import (
     Acknowledged,
     Admitted,
     AppendVotes,
+    BlockSource,
     CancelTimer,
     Committed,
     Durable,
@@ -47,9 +48,7 @@ from cityid.node.ports import (
     Verify,
     WriteStore,
 )
-from cityid.node.store import Store
 from cityid.node.sync import serve_batches, serve_blocks
-from cityid.node.wal import VoteLog
 
 MAX_FRAMES = 65_536
 MAX_SERVING = 64
@@ -60,6 +59,34 @@ VERIFY_AT_ONCE_BYTES = 4 * 1024 * 1024
 Outcome: TypeAlias = Admitted | Acknowledged | Refused | Committed | Halt
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
+
+
+class StoreWriter(BlockSource, Protocol):
+    """What a host needs of the store (`store.Store`)."""
+
+    def write(self, writes: Sequence[WriteStore]) -> None:
+        """Make these durable, all at once, or raise `StorageError`."""
+
+
+class VoteWriter(Protocol):
+    """What a host needs of the vote log (`wal.VoteLog`)."""
+
+    def append(self, height: int, entries: Sequence[bytes]) -> None:
+        """Make these durable, or raise `StorageError`."""
+
+
+class RunBlocking(Protocol):
+    """Runs what blocks beside the event loop: in a thread (`trio.to_thread.run_sync`), or on simulated time."""
+
+    def __call__(self, function: Callable[[*_Arguments], _Result], /, *arguments: *_Arguments) -> Awaitable[_Result]:
+        """Call it and return what it returns."""
+
+
+def wall_clock_ms() -> int:
+    """What the clock on the wall says, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class Sender(Protocol):
@@ -82,12 +109,14 @@ class Host:
         driver: Driver,
         ledger: Ledger,
         *,
-        store: Store,
-        votes: VoteLog,
+        store: StoreWriter,
+        votes: VoteWriter,
         peers: Sender,
         log: telemetry.Log,
         tell: Callable[[Outcome], None],
         divert: Callable[[Frame], None] | None = None,
+        run_blocking: RunBlocking = trio.to_thread.run_sync,
+        wall_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -97,6 +126,8 @@ class Host:
         self._log = log
         self._tell = tell
         self._divert = divert
+        self._run_blocking = run_blocking
+        self._wall_ms = wall_ms
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frames_taken = trio.Event()
@@ -172,7 +203,7 @@ class Host:
 
     def _step(self, event: Event) -> None:
         self.steps += 1
-        now = Now(int(trio.current_time() * 1_000_000), time.time_ns() // 1_000_000)
+        now = Now(int(trio.current_time() * 1_000_000), self._wall_ms())
         for effect in self._driver.step(event, now):
             self._obey(effect)
 
@@ -228,7 +259,7 @@ class Host:
         while True:
             appends = await self._vote_lane.take()
             try:
-                await trio.to_thread.run_sync(self._append_votes, appends)
+                await self._run_blocking(self._append_votes, appends)
             except StorageError as error:
                 self.post(Failed(str(error)))
                 return
@@ -249,7 +280,7 @@ class Host:
         while True:
             writes = await self._store_lane.take()
             try:
-                await trio.to_thread.run_sync(self._store.write, writes)
+                await self._run_blocking(self._store.write, writes)
             except StorageError as error:
                 self.post(Failed(str(error)))
                 return
@@ -263,14 +294,14 @@ class Host:
             if sum(map(len, bodies)) <= INLINE_VERIFY_BYTES:
                 results = self._ledger.ingest(bodies)
             else:
-                results = await trio.to_thread.run_sync(self._ledger.ingest, bodies)
+                results = await self._run_blocking(self._ledger.ingest, bodies)
             self.post(Verified(results))
 
     async def _serve(self) -> None:
         while True:
             for request in await self._serve_lane.take(limit=1):
                 try:
-                    frames = await trio.to_thread.run_sync(self._read, request)
+                    frames = await self._run_blocking(self._read, request)
                 except StorageError as error:
                     self._log.error("reading_failed", why=str(error))
                     continue

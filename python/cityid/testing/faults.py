@@ -1,6 +1,7 @@
-"""A network that loses, delays, repeats and splits; a disk that forgets what was not synced.
+"""A network that loses, delays, reorders, repeats and splits; a disk that loses what was not synced, fills up, fails.
 
-All randomness comes from generators that the caller seeds. Times are microseconds of virtual time.
+All randomness comes from generators that the caller seeds. Times are microseconds of virtual time. What happens when,
+is not known here: `schedule` says it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,9 @@ from random import Random
 from cityid.node.ports import AppendVotes, HeightRecord, PendingProposal, Recovered, WriteStore
 
 RECENT_HEIGHTS = 64
+STRAGGLERS = 20
+FULL = "No space left on device"
+BROKEN = "Input/output error"
 
 
 @dataclass(slots=True)
@@ -18,6 +22,7 @@ class NetworkFaults:
 
     loss: float = 0.0
     duplication: float = 0.0
+    straggling: float = 0.0  # this share takes up to `STRAGGLERS` times as long, and others overtake it
     latency_ms: tuple[int, int] = (1, 4)
 
 
@@ -39,23 +44,39 @@ class Network:
         self.faults = faults
         self._random = random
         self._group: dict[str, int] = {}
+        self._blocked: frozenset[tuple[str, str]] = frozenset()
 
     def split(self, groups: Sequence[Iterable[str]]) -> None:
         """Only cities of one group reach each other; a city in no group reaches nobody."""
         self._group = {city: number for number, group in enumerate(groups) for city in group}
 
+    def block(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """What the first of a pair sends does not reach the second, until the next call; not so the other way."""
+        self._blocked = frozenset(pairs)
+
     def heal(self) -> None:
         """Everybody reaches everybody."""
         self._group = {}
+        self._blocked = frozenset()
+
+    def reaches(self, sender: str, receiver: str) -> bool:
+        """Whether anything gets through this way."""
+        if (sender, receiver) in self._blocked:
+            return False
+        return not self._group or self._group.get(sender, -1) == self._group.get(receiver, -2)
 
     def arrivals_us(self, sender: str, receiver: str) -> list[int]:
         """After how long copies of a frame arrive: none when it is lost, two when it is repeated."""
-        if self._group and self._group.get(sender, -1) != self._group.get(receiver, -2):
+        if not self.reaches(sender, receiver):
             return []
-        if self.faults.loss and self._random.random() < self.faults.loss:
+        faults, random = self.faults, self._random
+        if faults.loss and random.random() < faults.loss:
             return []
-        copies = 2 if self.faults.duplication and self._random.random() < self.faults.duplication else 1
-        return [self._random.randint(*self.faults.latency_ms) * 1_000 for _ in range(copies)]
+        copies = 2 if faults.duplication and random.random() < faults.duplication else 1
+        arrivals = [random.randint(*faults.latency_ms) * 1_000 for _ in range(copies)]
+        if faults.straggling and random.random() < faults.straggling:
+            arrivals[0] *= random.randint(2, STRAGGLERS)
+        return arrivals
 
 
 @dataclass(slots=True)
@@ -70,6 +91,8 @@ class Disk:
     heights: list[HeightRecord] = field(default_factory=list)  # position 0 holds height 1
     waiting_votes: list[AppendVotes] = field(default_factory=list)
     waiting_writes: list[WriteStore] = field(default_factory=list)
+    failure: str | None = None
+    """Why every sync fails, until somebody has looked after the disk: `FULL` or `BROKEN`."""
 
     def sync_votes(self, count: int) -> None:
         """The oldest waiting entries reach the platter."""
@@ -98,13 +121,31 @@ class Disk:
         del self.waiting_writes[:count]
 
     def crash(self, random: Random, *, lose_everything: bool, lose_votes: bool) -> None:
-        """A power cut: of what no sync has reached, some oldest part survives; a torn record is as good as none."""
+        """A power cut: of what no sync has reached, some oldest part survives; a torn record is as good as none.
+
+        A full disk took none of it. After a failed sync nobody knows how much the disk took: again, some oldest part.
+        """
+        lose_everything = lose_everything or self.failure == FULL
         self.sync_votes(0 if lose_everything else random.randint(0, len(self.waiting_votes)))
         self.sync_store(0 if lose_everything else random.randint(0, len(self.waiting_writes)))
         self.waiting_votes.clear()
         self.waiting_writes.clear()
         if lose_votes:
             self.vote_height, self.vote_entries = 0, []
+
+    def holds(self, height: int, value: bytes) -> bool:
+        """Whether the block of this value is here, whole and durable: proposed, or decided."""
+        if height <= len(self.heights):
+            return self.holds_decided(height)
+        proposal = self.proposals.get((height, value))
+        return proposal is not None and self._has_all(proposal.digests)
+
+    def holds_decided(self, height: int) -> bool:
+        """Whether the decided block of this height is here with every batch."""
+        return height <= len(self.heights) and self._has_all(self.heights[height - 1].digests)
+
+    def _has_all(self, digests: bytes) -> bool:
+        return all(digests[start : start + 32] in self.batches for start in range(0, len(digests), 32))
 
     def recovered(self) -> Recovered:
         """What a restarting node finds."""

@@ -20,22 +20,12 @@ Times are microseconds of virtual time since the start; methods that people call
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from cityid._native import (
-    NEWEST_PROTOCOL,
-    Answer,
-    Genesis,
-    Ledger,
-    build_transaction,
-    finish_transaction,
-    possession_message,
-)
+from cityid._native import Answer, Genesis, Ledger, possession_message
 from cityid.node import messages
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
@@ -48,8 +38,10 @@ from cityid.node.ports import (
     Durable,
     Effect,
     Event,
+    Failed,
     FramesReceived,
     Halt,
+    HeightRecord,
     Log,
     Now,
     Refused,
@@ -61,60 +53,20 @@ from cityid.node.ports import (
     Start,
     Submitted,
     TimerFired,
-    TimerKey,
     Verified,
     Verify,
     WriteStore,
 )
 from cityid.node.sync import serve_batches, serve_blocks
 from cityid.testing.checks import Checks, Violation
-from cityid.testing.faults import Disk, DiskFaults, Network, NetworkFaults
+from cityid.testing.cities import City, Crashed, Drain, Due, Liar, Synced, Waiting
+from cityid.testing.clients import Clients
+from cityid.testing.faults import DiskFaults, Network, NetworkFaults
 from cityid.testing.keys import GENESIS_TIME_MS, SeededSigner, city_codes, seeded_genesis, seeded_signer
 
 VERIFY_US = 1_000
 SERVE_BYTES = 16 * 1024 * 1024
 EARLY_HEIGHTS = 4
-
-
-@dataclass(slots=True)
-class City:
-    """One city: what survives a crash, and what does not."""
-
-    code: str
-    disk: Disk = field(default_factory=Disk)
-    life: int = 0  # counts starts; events of an earlier life are void
-    driver: Driver | None = None
-    ledger: Ledger | None = None
-    inbox: list[Frame] = field(default_factory=list)
-    timers: dict[TimerKey, int] = field(default_factory=dict)
-    votes_syncing: int = 0
-    store_syncing: int = 0
-    crash_after_effects: int | None = None
-    clock_ahead_ms: int = 0
-    logs: list[Log] = field(default_factory=list)
-    keys: dict[tuple[str, bytes], SeededSigner] = field(default_factory=dict)  # what lies in its folder of keys
-    newest_protocol: int = NEWEST_PROTOCOL  # what its software knows
-    links: frozenset[str] = frozenset()  # the cities that it is connected with
-
-    def find(self, purpose: str, public_key: bytes) -> SeededSigner | None:
-        """A key of this city, as its driver asks for it (`ports.Keyring`)."""
-        return self.keys.get((purpose, public_key))
-
-
-@dataclass(frozen=True, slots=True)
-class Synced:
-    """A sync of one lane is over."""
-
-    votes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Everything that arrives at this moment is in the inbox."""
-
-
-class Crashed(Exception):
-    """A city went down in the middle of its effects."""
 
 
 class Simulation:
@@ -137,17 +89,13 @@ class Simulation:
         self.checks = Checks(self.genesis.hash, Ledger(self.genesis).validators)
         self.network = Network(network or NetworkFaults(), Random(f"network {seed}"))
         self.disk_faults = disks or DiskFaults()
-        self.results: dict[bytes, tuple[str | None, str | None]] = {}  # id → reason, message at admission
-        self.acknowledged: set[bytes] = set()
-        self.refused: dict[int, Refused] = {}
+        self.clients = Clients(self.genesis.hash)
         self._settings = settings or Settings()
         self._random = Random(f"disk {seed}")
-        self._heap: list[tuple[int, int, str, int, Event | Synced | Drain]] = []
+        self._heap: list[tuple[int, int, str, int, Waiting]] = []
         self._sequence = 0
-        self._nonce = 0
-        self._tickets: dict[int, list[bytes]] = {}
         self._trace = sha256()
-        self._nodes: dict[str, City] = {}
+        self._nodes: dict[str, City] = {}  # by name
         self._generation: dict[tuple[str, str], int] = {}  # how often a city got new keys of a purpose
         for code in self.cities:
             self._add(code)
@@ -198,6 +146,7 @@ class Simulation:
             self._cut(node)
         node.life += 1
         node.crash_after_effects = None
+        node.disk.failure = None
         node.ledger = ledger = Ledger(self.genesis)
         if records := node.disk.heights:
             ledger.replay(
@@ -210,12 +159,14 @@ class Simulation:
         node.driver = Driver(
             genesis=self.genesis,
             ledger=ledger,
-            city=city,
+            city=node.code,
             keyring=node,
             seed=sha256(f"{self.seed} {city} {node.life}".encode()).digest(),
             settings=self._settings,
             newest_protocol=node.newest_protocol,
         )
+        if node.liar is not None:
+            node.liar.attach(node)
         self._step(node, Start(node.disk.recovered()))
         self._connect(node)
 
@@ -227,9 +178,43 @@ class Simulation:
         """End the partition."""
         self.network.heal()
 
+    def block(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """What the first of a pair sends does not reach the second, until the next call."""
+        self.network.block(pairs)
+
+    def set_network(self, faults: NetworkFaults) -> None:
+        """How bad the network is from now on."""
+        self.network.faults = faults
+
+    def set_sync(self, sync_ms: tuple[int, int]) -> None:
+        """How long a sync takes from now on, at every city."""
+        self.disk_faults.sync_ms = sync_ms
+
     def set_clock(self, city: str, *, ahead_ms: int) -> None:
         """Let a city's wall clock be wrong."""
         self._nodes[city].clock_ahead_ms = ahead_ms
+
+    def pause(self, city: str) -> None:
+        """Stop a city as SIGSTOP does: clocks go on, whatever comes waits."""
+        self._nodes[city].paused = True
+
+    def resume(self, city: str) -> None:
+        """Let a paused city go on: all that waited comes at once, in order."""
+        node = self._nodes[city]
+        node.paused = False
+        held, node.held = node.held, []
+        for waiting in held:
+            self._schedule(node, 0, waiting)
+
+    def fail_disk(self, city: str, why: str) -> None:
+        """From now on no sync of this disk succeeds (`faults.FULL`, `faults.BROKEN`), until the city is restarted."""
+        self._nodes[city].disk.failure = why
+
+    def corrupt(self, city: str, liar: Liar) -> None:
+        """Make a city dishonest: the others must stand at most f of them. It starts anew."""
+        self._nodes[city].liar = liar
+        self.checks.liars.add(self._nodes[city].code)
+        self.restart(city)
 
     # ------------------------------------------------------------ cities and keys that change
 
@@ -290,24 +275,14 @@ class Simulation:
         valid_for: int = 1_000,
     ) -> tuple[bytes, bytes]:
         """The id and the bytes of a signed transaction, to be sent to a city."""
-        signing = sorted(signers or [self.signer(city)], key=lambda signer: signer.public_key)
-        self._nonce += 1
-        body, id_, message = build_transaction(
-            self.genesis.hash,
-            self.height(city) + valid_for,
-            self._nonce.to_bytes(8, "big"),
-            [signer.public_key for signer in signing],
-            json.dumps(list(operations)),
-        )
-        return id_, finish_transaction(body, [signer.sign(message) for signer in signing])
+        return self.clients.build(operations, signers or [self.signer(city)], valid_until=self.height(city) + valid_for)
 
     def send(self, city: str, data: bytes, *, ids: Sequence[bytes]) -> int:
         """Send encoded transactions to a city; returns the ticket of the request."""
         node = self._nodes[city]
-        ticket = len(self._tickets) + 1
-        self._tickets[ticket] = list(ids)
-        if node.driver is None:
-            self.refused[ticket] = Refused(ticket, "unreachable", f"{city} is down")
+        ticket = self.clients.open_ticket(city, ids)
+        if node.driver is None or node.paused:
+            self._tell(node, Refused(ticket, "unreachable", f"{city} does not answer"))
         else:
             self._step(node, Submitted(ticket, data))
         return ticket
@@ -327,7 +302,27 @@ class Simulation:
         }  # fmt: skip
         return self.submit(city, [operation])
 
+    @property
+    def results(self) -> dict[bytes, tuple[str | None, str | None]]:
+        """Reason and message of each transaction at its admission; None and None for one that was taken."""
+        return self.clients.results
+
+    @property
+    def acknowledged(self) -> set[bytes]:
+        """The transactions that an honest city acknowledged."""
+        return self.clients.acknowledged
+
+    @property
+    def refused(self) -> dict[int, Refused]:
+        """Requests that were refused as a whole."""
+        return self.clients.refused
+
     # ------------------------------------------------------------ looking
+
+    @property
+    def honest(self) -> list[str]:
+        """The cities that do not lie, ascending."""
+        return [city for city in self.cities if city not in self.checks.liars]
 
     def is_linked(self, one: str, other: str) -> bool:
         """Whether two cities that run would connect: each is a member in what the other knows."""
@@ -351,6 +346,10 @@ class Simulation:
         """The durable height of a city, up or down."""
         return len(self._nodes[city].disk.heights)
 
+    def record(self, city: str, height: int) -> HeightRecord:
+        """A decided height as it lies on the disk of a city."""
+        return self._nodes[city].disk.heights[height - 1]
+
     def members(self) -> frozenset[str]:
         """The member cities, as the city that is furthest knows them."""
         up = [city for city in self.cities if self.is_up(city)]
@@ -367,7 +366,7 @@ class Simulation:
 
     def logs(self, city: str) -> list[Log]:
         """What a city logged, over all its lives."""
-        return self._nodes[city].logs
+        return list(self._nodes[city].logs)
 
     def is_committed(self, ids: Iterable[bytes], *, at: str | None = None) -> bool:
         """Whether these transactions are in a block of one city, or of every one that runs."""
@@ -385,44 +384,61 @@ class Simulation:
         return self.ledger(at).answer(code)
 
     def check(self) -> None:
-        """All that must hold now, faults or not."""
-        self.checks.check_held(node.disk for node in self._nodes.values())
+        """What holds now, faults or not, and no single step shows."""
+        disks = [self._nodes[city].disk for city in self.honest]
+        self.checks.check_held(disks)
+        self.checks.forget_below(min(len(disk.heights) for disk in disks) - 1)
 
-    def settle(self, *, limit_ms: int = 120_000) -> None:
-        """End every fault, start every city; then all must reach one tip and keep every acknowledged transaction."""
+    def end_faults(self) -> None:
+        """Mend the network, the disks and the clocks, and start every city; liars go on lying."""
         self.network.heal()
         self.network.faults = NetworkFaults()
         self.disk_faults.sync_ms = (1, 3)
         for city in self.cities:
-            self._nodes[city].clock_ahead_ms = 0
-            self._nodes[city].crash_after_effects = None
-            if not self.is_up(city):
+            node = self._nodes[city]
+            node.clock_ahead_ms = 0
+            node.crash_after_effects = None
+            if node.paused:
+                self.resume(city)
+            if not self.is_up(city) or node.disk.failure is not None:
                 self.restart(city)
+
+    def settle(self, *, limit_ms: int = 120_000) -> None:
+        """End every fault; then all must reach one tip in bounded time and keep every acknowledged transaction."""
+        self.end_faults()
         self.check()
         goal = self.checks.height + 2
-        settling = [city for city in self.cities if city in self.members()]
+        settling = [city for city in self.honest if city in self.members()]
         try:
             self.run_until(lambda: min(self.height(city) for city in settling) >= goal, limit_ms=limit_ms)
-            for city in settling:
-                self.run_until(partial(self.is_committed, self.acknowledged, at=city), limit_ms=limit_ms)
+            self.run_until(lambda: not self.clients.unkept(), limit_ms=limit_ms)
         except TimeoutError as error:
-            raise Violation(f"faults ended, and the network does not recover: {error}; {self.halted()}") from error
+            why = f"faults ended, and the network does not recover: {error}; {self.halted()}"
+            lost = f"; {len(self.clients.unkept())} acknowledged transactions are in no block"
+            raise Violation(why + lost, kind="stuck") from error
         self.check()
+        self.checks.check_held([self._nodes[city].disk for city in self.honest], again=True)
+        self.clients.check_kept(self.ledger(city) for city in settling)
 
     # ------------------------------------------------------------ the event heap
 
-    def _schedule(self, node: City, after_us: int, event: Event | Synced | Drain) -> None:
+    def _schedule(self, node: City, after_us: int, event: Waiting) -> None:
         self._sequence += 1
-        heappush(self._heap, (self.now_us + after_us, self._sequence, node.code, node.life, event))
+        heappush(self._heap, (self.now_us + after_us, self._sequence, node.name, node.life, event))
 
     def _next(self) -> None:
-        self.now_us, _, code, life, event = heappop(self._heap)
-        node = self._nodes[code]
+        self.now_us, _, name, life, event = heappop(self._heap)
+        node = self._nodes[name]
         if node.life != life or node.driver is None:
             return
+        if node.paused:
+            node.held.append(event)
+            return
         match event:
-            case TimerFired(key) if node.timers.get(key) != self.now_us:
-                return
+            case Due(key, at_us):
+                if node.timers.get(key) == at_us:
+                    del node.timers[key]
+                    self._step(node, TimerFired(key))
             case FramesReceived(frames):
                 if not node.inbox:
                     self._schedule(node, 0, Drain())
@@ -436,8 +452,13 @@ class Simulation:
                 self._step(node, event)
 
     def _on_synced(self, node: City, *, votes: bool) -> None:
-        """A sync that took a while is over: everything that waited when it began is durable."""
+        """A sync that took a while is over: everything that waited when it began is durable, unless the disk failed."""
         disk = node.disk
+        if disk.failure is not None or node.disk_failed:
+            if not node.disk_failed:
+                node.disk_failed = True
+                self._step(node, Failed(f"the disk of {node.name} failed: {disk.failure}"))
+            return
         if votes:
             told = [append.token for append in disk.waiting_votes[: node.votes_syncing]]
             disk.sync_votes(node.votes_syncing)
@@ -458,28 +479,25 @@ class Simulation:
 
     def _sync(self, node: City) -> None:
         """Begin a sync of each lane that has writes and none under way."""
-        faults = self.disk_faults
-        usual_us = self._random.randint(*faults.sync_ms) * 1_000
         if node.disk.waiting_votes and not node.votes_syncing:
             node.votes_syncing = len(node.disk.waiting_votes)
-            self._schedule(node, faults.lie_ms * 1_000 if faults.vote_log_lies else usual_us, Synced(votes=True))
+            self._schedule(node, self._sync_us(self.disk_faults.vote_log_lies), Synced(votes=True))
         if node.disk.waiting_writes and not node.store_syncing:
             node.store_syncing = len(node.disk.waiting_writes)
-            self._schedule(node, faults.lie_ms * 1_000 if faults.store_lies else usual_us, Synced(votes=False))
+            self._schedule(node, self._sync_us(self.disk_faults.store_lies), Synced(votes=False))
+
+    def _sync_us(self, lies: bool) -> int:
+        return (self.disk_faults.lie_ms if lies else self._random.randint(*self.disk_faults.sync_ms)) * 1_000
 
     def _cut(self, node: City) -> None:
-        node.driver = node.ledger = None
         for other in self._nodes.values():
-            other.links -= {node.code}
-        node.links = frozenset()
-        node.inbox.clear()
-        node.timers.clear()
-        node.votes_syncing = node.store_syncing = 0
-        node.life += 1
+            other.links -= {node.name}
+        node.go_down()
+        self.clients.on_crash(node.name)
         faults = self.disk_faults
         lying = faults.vote_log_lies or faults.store_lies
         node.disk.crash(self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost)
-        self._trace.update(f"{self.now_us} {node.code} cut".encode())
+        self._trace.update(f"{self.now_us} {node.name} cut".encode())
 
     # ------------------------------------------------------------ hosting a driver
 
@@ -489,7 +507,9 @@ class Simulation:
             return
         now = Now(self.now_us, self.now_ms + node.clock_ahead_ms)
         effects = driver.step(event, now)
-        self._trace.update(f"{self.now_us} {node.code} {type(event).__name__} {len(effects)}".encode())
+        if node.liar is not None:
+            effects = node.liar.distort(event, effects)
+        self._trace.update(f"{self.now_us} {node.name} {type(event).__name__} {len(effects)}".encode())
         try:
             for effect in effects:
                 if node.crash_after_effects is not None:
@@ -507,10 +527,11 @@ class Simulation:
             case Send(peer, kind, payload, _):
                 if kind == messages.CONSENSUS:
                     self.checks.on_message(node.code, payload)
+                    self.checks.check_body(node.code, payload, node.disk)
                 self._trace.update(payload)
-                for receiver in self.cities if peer is None else [peer]:
+                for receiver in self._nodes if peer is None else self._named(peer):
                     if receiver in node.links:
-                        self._deliver(node.code, receiver, kind, payload)
+                        self._deliver(node.name, receiver, kind, payload)
             case AppendVotes():
                 node.disk.waiting_votes.append(effect)
                 if self.disk_faults.vote_log_lies:
@@ -521,31 +542,37 @@ class Simulation:
                     self._schedule(node, 0, Durable(effect.token))
             case SetTimer(key, after_us):
                 node.timers[key] = self.now_us + after_us
-                self._schedule(node, after_us, TimerFired(key))
+                self._schedule(node, after_us, Due(key, self.now_us + after_us))
             case CancelTimer(key):
                 node.timers.pop(key, None)
             case Verify(bodies):
                 if node.ledger is not None:
                     self._schedule(node, VERIFY_US, Verified(node.ledger.ingest(bodies)))
             case ServeBatches(peer, digests):
-                for kind, payload in serve_batches(node.disk, digests, max_bytes=SERVE_BYTES):
-                    self._deliver(node.code, peer, kind, payload)
+                self._serve(node, peer, serve_batches(node.disk, digests, max_bytes=SERVE_BYTES))
             case ServeBlocks(peer, first, count, max_bytes):
-                for kind, payload in serve_blocks(node.disk, first=first, count=count, max_bytes=max_bytes):
-                    self._deliver(node.code, peer, kind, payload)
+                self._serve(node, peer, serve_blocks(node.disk, first=first, count=count, max_bytes=max_bytes))
             case Committed():
                 self._on_committed(node, effect)
-            case Admitted(ticket, rows):
-                self.results |= {id_: (reason, message) for id_, reason, message in rows}
-                self._tickets[ticket] = [id_ for id_, reason, _ in rows if reason is None]
-            case Acknowledged(ticket):
-                self.acknowledged.update(self._tickets[ticket])
-            case Refused(ticket):
-                self.refused[ticket] = effect
+            case Admitted() | Acknowledged() | Refused():
+                self._tell(node, effect)
             case Log():
                 node.logs.append(effect)
             case Halt():
                 self._trace.update(b"halt")
+
+    def _named(self, code: str) -> Iterable[str]:
+        """Everybody who claims to be this city: itself, and its twins."""
+        return [node.name for node in self._nodes.values() if node.code == code]
+
+    def _serve(self, node: City, peer: str, frames: Iterable[tuple[int, bytes]]) -> None:
+        found = list(frames)
+        for receiver in self._named(peer):
+            for kind, payload in found:
+                self._deliver(node.name, receiver, kind, payload)
+
+    def _tell(self, node: City, effect: Admitted | Acknowledged | Refused) -> None:
+        self.clients.tell(effect, honest=node.code not in self.checks.liars)
 
     def _on_committed(self, node: City, done: Committed) -> None:
         if node.ledger is not None and node.ledger.height == done.height:
@@ -558,41 +585,45 @@ class Simulation:
         ledger = node.ledger
         assert ledger is not None, "only cities that run commit"
         record = node.disk.heights[ledger.height - 1]
-        self.checks.on_commit(
+        first = self.checks.on_commit(
             node.code, ledger.height, value=ledger.log_root, state_root=ledger.state_root,
-            next_committee=ledger.validators, certificate=record.certificate,
+            next_committee=ledger.validators, certificate=record.certificate, header=record.header,
         )  # fmt: skip
+        if first:
+            self.clients.on_first_commit(ledger)
 
     # ------------------------------------------------------------ who is connected with whom
 
     def _add(self, code: str) -> None:
-        self._nodes[code] = node = City(code)
+        self._nodes[code] = node = City(code, code)
         for purpose in ("consensus", "checkpoint"):
             signer = self.signer(code, purpose)
             node.keys[purpose, signer.public_key] = signer
 
     def _connect(self, node: City) -> None:
         """Make the links that a city has now, and end those that it has no longer; a new one opens with a hello."""
-        for other in [found for found in self._nodes.values() if found is not node]:
-            linked = self.is_up(node.code) and self.is_up(other.code) and self.is_linked(node.code, other.code)
-            if linked and other.code not in node.links:
-                node.links |= {other.code}
-                other.links |= {node.code}
-                self._deliver(node.code, other.code, messages.HELLO, b"")
-                self._deliver(other.code, node.code, messages.HELLO, b"")
+        for other in [found for found in self._nodes.values() if found.code != node.code]:
+            up = node.driver is not None and other.driver is not None
+            linked = up and self.is_linked(node.name, other.name)
+            if linked and other.name not in node.links:
+                node.links |= {other.name}
+                other.links |= {node.name}
+                self._deliver(node.name, other.name, messages.HELLO, b"")
+                self._deliver(other.name, node.name, messages.HELLO, b"")
             elif not linked:
-                node.links -= {other.code}
-                other.links -= {node.code}
+                node.links -= {other.name}
+                other.links -= {node.name}
 
     def _welcomes(self, one: str, other: str) -> bool:
         """A city lets in members; one that is behind, or no member yet, cannot know them and lets in anybody."""
-        driver = self.driver(one)
+        members = self.driver(one).members
         behind = self.height(one) + EARLY_HEIGHTS < self.checks.height
-        return other in driver.members or one not in driver.members or behind
+        return self._nodes[other].code in members or self._nodes[one].code not in members or behind
 
     def _deliver(self, sender: str, receiver: str, kind: int, payload: bytes) -> None:
         node = self._nodes[receiver]
         if node.driver is None:
             return
+        frame = Frame(self._nodes[sender].code, kind, payload)
         for after_us in self.network.arrivals_us(sender, receiver):
-            self._schedule(node, after_us, FramesReceived((Frame(sender, kind, payload),)))
+            self._schedule(node, after_us, FramesReceived((frame,)))
