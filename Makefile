@@ -26,11 +26,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 bin := .venv/bin
 locked := .venv/locked.stamp
 extension := .venv/extension.stamp
+mutants := build/mutants/extension.stamp
 
 rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim sim-mutants twins docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,12 @@ format: $(locked) ## rewrite the sources in the house style
 
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
+
+sim-mutants: $(mutants) ## plant every known bug in turn: each must be found
+	@PYTHONPATH=build/mutants $(bin)/python -m cityid mutants $(ARGS)
+
+twins: $(extension) ## every city but one honest, one running twice: schedules of partitions, none may fork
+	@$(bin)/cityid twins $(ARGS)
 
 sim: $(extension) ## seeded clusters on virtual time
 	@$(bin)/cityid sim $(ARGS)
@@ -116,4 +123,15 @@ $(locked): requirements-dev.lock | $(bin)/python
 $(extension): $(locked) $(rust_sources) $(manifests)
 	@echo 'Building the extension'
 	@PATH="$(CURDIR)/$(bin):$$PATH" python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The package once more, by links, with an extension in which bugs can be planted (Cargo feature `mutants`). It lies where no
+# install looks: only who puts build/mutants before everything else on the path gets it.
+$(mutants): $(extension)
+	@echo 'Building the extension in which bugs can be planted'
+	@cargo build --quiet --locked --release -p cityid-python --features mutants
+	@rm -rf build/mutants && mkdir -p build/mutants/cityid
+	@ln -s $(CURDIR)/python/cityid/* build/mutants/cityid/
+	@rm build/mutants/cityid/_native.abi3.so
+	@cp "$${CARGO_TARGET_DIR:-target}/release/lib_native.so" build/mutants/cityid/_native.abi3.so
 	@touch $@

@@ -6,6 +6,7 @@ Only for tests: whoever knows the seed knows every private key.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,6 +32,7 @@ class SeededSigner:
         return self.private.sign(message)
 
 
+@lru_cache(4_096)
 def seeded_signer(*parts: object) -> SeededSigner:
     """The key that follows from these."""
     private = Ed25519PrivateKey.from_private_bytes(sha256(repr(parts).encode()).digest())
