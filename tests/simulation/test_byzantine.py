@@ -23,10 +23,12 @@ def test_one_liar_of_four_harms_nobody_whatever_it_does(mood: str) -> None:
     simulation = Simulation(cities=4, seed=7, parameters=BUSY)
     liar = corrupt(simulation, simulation.cities[1], mood)
     away = simulation.cities[3]
-    for number in range(20):
-        if number % 4 == 1:
+    for number in range(80):
+        if number >= 20 and liar.told[mood]:
+            break
+        if number % 6 == 4:
             simulation.crash(away)  # and asks somebody for blocks when it comes back
-        if number % 4 == 3:
+        if number % 6 == 5:
             simulation.restart(away)
         simulation.admit_organisation(simulation.cities[number % 3], f"ORG{number:04}", name="An office")
         simulation.run_for(500)
@@ -34,7 +36,7 @@ def test_one_liar_of_four_harms_nobody_whatever_it_does(mood: str) -> None:
     simulation.settle()
     assert liar.told[mood] > 0, "it never lied in this way: this test shows nothing"
     assert {other: count for other, count in liar.told.items() if count and other != mood} == {}
-    assert simulation.checks.height > 10
+    assert simulation.checks.height > 5
     assert not [city for city in simulation.halted() if city in simulation.honest]
 
 

@@ -126,7 +126,7 @@ class Checks:
 
     def check_body(self, city: str, message: bytes, disk: Disk) -> None:
         """What a vote is for lies on the disk of the city that lets it out."""
-        if message[0] in _VOTES_FOR_VALUE and city not in self.liars:
+        if city not in self.liars and message[0] in _VOTES_FOR_VALUE:
             _, height, _ = _HEAD.unpack_from(message)
             if not disk.holds(height, message[_HEAD.size : -84]):
                 why = f"{city} votes at height {height} for a block that its disk does not hold"

@@ -6,15 +6,18 @@ nothing but what it trusted at first, and remembers the highest checkpoint: it t
 go back. What liars answer must verify too, or is not believed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from cityid._native import Trust, make_item_code, verify
+from cityid._native import Answer, Genesis, Ledger, Trust, make_item_code, verify
 from cityid.client import operations
 from cityid.client.operations import Item
-from cityid.testing.checks import Violation
-from cityid.testing.simulation import Simulation
+from cityid.node.ports import HeightRecord
+from cityid.testing.checks import Checks, Violation
+from cityid.testing.clients import Clients
+from cityid.testing.keys import SeededSigner
 
 USE: Final = "60"
 CLASS: Final = "010203"
@@ -22,6 +25,37 @@ OTHER_CLASS: Final = "010204"  # of which only ranges are taken
 MODEL: Final = "1"
 MAX_KNOWN: Final = 10_000
 """Codes that are asked for."""
+
+
+class Served(Protocol):
+    """A network that clients use: on the event heap or in the shell."""
+
+    cities: list[str]
+    genesis: Genesis
+    checks: Checks
+    clients: Clients
+
+    @property
+    def honest(self) -> list[str]:
+        """The cities that do not lie."""
+
+    def is_up(self, city: str) -> bool:
+        """Whether a city runs."""
+
+    def signer(self, city: str) -> SeededSigner:
+        """A city's transaction key."""
+
+    def send(self, city: str, data: bytes, *, ids: Sequence[bytes]) -> int:
+        """Send encoded transactions to a city."""
+
+    def ledger(self, city: str) -> Ledger:
+        """The ledger of a city that runs."""
+
+    def answer(self, code: str, *, at: str) -> Answer:
+        """A city's answer for a code."""
+
+    def record(self, city: str, height: int) -> HeightRecord:
+        """A decided height as it lies on the disk of a city."""
 
 
 @dataclass(slots=True)
@@ -37,7 +71,7 @@ class Registrar:
 class Writer:
     """Sends transactions to whoever is up."""
 
-    def __init__(self, simulation: Simulation, random: Random) -> None:
+    def __init__(self, simulation: Served, random: Random) -> None:
         self.registered: dict[str, int] = {}  # code → height
         self.sent = 0
         self._simulation = simulation
@@ -111,7 +145,7 @@ class Writer:
 class Reader:
     """One client that never takes an answer older than what it has seen."""
 
-    def __init__(self, simulation: Simulation, random: Random, *, remembers: bool = True) -> None:
+    def __init__(self, simulation: Served, random: Random, *, remembers: bool = True) -> None:
         self.height = 0
         """The highest checkpoint that it has accepted."""
         self.reads = 0
