@@ -108,8 +108,10 @@ class LateTimers(Simulation):
 
 def late_timers(seed: int) -> None:
     """A healthy network whose cancelled timers fire makes a block a heartbeat, and no round fails."""
-    simulation = LateTimers(cities=4, seed=seed, parameters=BUSY)
-    simulation.run_for(20_000)
+    # A timer of another length comes at another moment of a later height.
+    settings = Settings(propose_ms=400 + 7 * seed % 100)
+    simulation = LateTimers(cities=4, seed=seed, parameters=BUSY, settings=settings)
+    simulation.run_for(5_000)
     failed = [log for city in simulation.cities for log in simulation.logs(city) if log.event == "round_started"]
     if failed:
         raise Violation(f"nothing failed but timers that came late, and a round did: {failed[0].fields}", kind="round")
@@ -129,6 +131,24 @@ def fast_clock(seed: int) -> None:
             time_ms = int(json.loads(header_json(simulation.record(city, height).header))["time_ms"])
             if time_ms > simulation.now_ms + settings.clock_drift_ms:
                 raise Violation(f"height {height} is {time_ms - simulation.now_ms} ms ahead of its time", kind="future")
+
+
+def absurd_height(seed: int) -> None:
+    """One city claims again and again to be far ahead; the others go on, and take transactions."""
+    simulation = Rig(cities=4, seed=seed, parameters=BUSY)
+    random = Random(f"height {seed}")
+    liar, city = random.sample(simulation.cities, 2)
+    simulation.run_for(random.randint(100, 1_000))
+    claim = messages.encode_status(messages.Status(simulation.height(city) + 10 ** random.randint(4, 12), b"v" * 32))
+    ids: list[bytes] = []
+    for number in range(50):
+        simulation.inject(liar, messages.STATUS, claim)
+        simulation.run_for(100)
+        if number == 10:
+            ids = simulation.admit_organisation(city, "A7K2", name=OFFICE)
+    honest = [each for each in simulation.cities if each != liar]
+    if simulation.refused or not all(simulation.is_committed(ids, at=each) for each in honest):
+        raise Violation("one city claims an absurd height, and the others do not go on", kind="stuck")
 
 
 def forged_batch(seed: int) -> None:

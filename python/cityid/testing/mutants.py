@@ -107,7 +107,7 @@ def _votes_without_asking(original: Callable[..., bool]) -> Callable[..., bool]:
 
 @_mutant(
     "stale-timer-accepted", "a timer of an earlier height counts for this one",
-    Driver, "_on_timer", hunt=hunts.late_timers, finds=("round",), seeds=4,
+    Driver, "_on_timer", hunt=hunts.late_timers, finds=("round",), seeds=40,
 )  # fmt: skip
 def _stale_timer(original: Callable[..., None]) -> Callable[..., None]:
     def _on_timer(self: Driver, key: TimerKey) -> None:
@@ -314,7 +314,7 @@ def _not_certified(original: Callable[..., bool]) -> Callable[..., bool]:
 
 @_mutant(
     "one-claim-is-believed", "one city's word is enough for how far the network is (f + 1 must say so)",
-    CatchUp, "credible_height", hunt=hunts.liars, finds=("stuck", "lost"), seeds=20,
+    CatchUp, "credible_height", hunt=hunts.absurd_height, finds=("stuck",), seeds=4,
 )  # fmt: skip
 def _one_claim(original: Callable[..., int]) -> Callable[..., int]:
     def credible_height(self: CatchUp) -> int:

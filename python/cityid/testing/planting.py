@@ -65,9 +65,11 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to."""
+    """What a search came to; plain values, so that another process can say it."""
 
-    mutant: Mutant
+    name: str
+    target: str
+    hunt: str
     kind: str | None  # of the violation; None when the mutant survived
     violation: str
     seed: int
@@ -145,11 +147,12 @@ def search(mutant: Mutant, *, first: int = 0, seeds: int | None = None) -> Found
         Violation: the hunt finds something in the product as it is.
     """
     began = time.monotonic()
+    about = (mutant.name, mutant.target, mutant.hunt.__name__)
     tried = mutant.seeds if seeds is None else seeds
     for seed in range(first, first + tried):
         found = hunted(mutant, seed)
         if found is not None and found.kind in mutant.finds:
             seconds = time.monotonic() - began
             mutant.hunt(seed)
-            return Found(mutant, found.kind, str(found), seed, seed - first + 1, seconds)
-    return Found(mutant, None, "", first + tried - 1, tried, time.monotonic() - began)
+            return Found(*about, found.kind, str(found), seed, seed - first + 1, seconds)
+    return Found(*about, None, "", first + tried - 1, tried, time.monotonic() - began)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import combinations, count, islice, takewhile
+from itertools import count, islice, product, takewhile
 from multiprocessing import get_context
 from random import Random
 from struct import Struct
@@ -87,10 +87,13 @@ class Outcome:
 
 # ---------------------------------------------------------------- schedules
 
-_PLAIN: Final = 3**3  # views of three honest cities, each on one side or cut off
-SYSTEMATIC: Final = CITIES * _PLAIN**3
-"""One twin; round 0 with every view for prevotes and every one for precommits, round 1 with every view for both."""
-_SCATTER: Final = 48_611  # coprime to SYSTEMATIC: neighbours in the enumeration are far apart in the numbering
+_PLAIN: Final = [sides for sides in product((FIRST, SECOND, NOBODY), repeat=CITIES - 1) if sides.count(NOBODY) <= 1]
+"""Views of three honest cities, by their sides. With two of them cut off nobody can decide: those are left out."""
+_OPENING: Final = [sides for sides in _PLAIN if next(side for side in sides if side != NOBODY) == FIRST]
+"""Half of them: which of two twins is called the first makes no difference."""
+SYSTEMATIC: Final = CITIES * len(_OPENING) * len(_PLAIN) ** 2
+"""One twin; round 0 with every view for prevotes and every one for precommits; round 1 with every view for both."""
+_SCATTER: Final = 9_887  # coprime to SYSTEMATIC: neighbours in the enumeration are far apart in the numbering
 
 
 def scenario(number: int, *, pairs: int = 1) -> Scenario:
@@ -102,27 +105,31 @@ def scenario(number: int, *, pairs: int = 1) -> Scenario:
 
 def _systematic(index: int) -> Scenario:
     index, twin = divmod(index, CITIES)
-    plain = []
-    for _ in range(3):
-        index, code = divmod(index, _PLAIN)
-        sides = [(FIRST, SECOND, NOBODY)[code // 3**position % 3] for position in range(3)]
+    views = []
+    for family in (_OPENING, _PLAIN, _PLAIN):
+        index, chosen = divmod(index, len(family))
+        sides = list(family[chosen])
         sides.insert(twin, BOTH)
-        plain.append(View(tuple(sides)))
-    return Scenario((twin,), ((plain[0], plain[1]), (plain[2], plain[2])))
+        views.append(View(tuple(sides)))
+    opening, precommits, later = views
+    return Scenario((twin,), ((opening, precommits), (later, later)))
 
 
 def _drawn(random: Random, pairs: int) -> Scenario:
-    twins = random.choice(list(combinations(range(CITIES), pairs)))
+    leaders = [(1 + round_) % CITIES for round_ in range(CITIES)]  # of height 1: a twin that leads early does more
+    twins = set(random.choices(leaders, (4, 2, 1, 1)))
+    while len(twins) < pairs:
+        twins.add(random.randrange(CITIES))
 
     def view() -> View:
-        sides = random.choices((FIRST, SECOND, BOTH, NOBODY), (4, 4, 1, 1), k=CITIES)
-        return View(tuple(sides), split=random.random() < 0.25)
+        sides = random.choices((FIRST, SECOND, BOTH, NOBODY), (5, 5, 1, 1), k=CITIES)
+        return View(tuple(sides), split=random.random() < 0.2)
 
     rounds = []
-    for _ in range(random.randint(1, 5)):
+    for _ in range(random.randint(2, 5)):
         prevotes = view()
         rounds.append((prevotes, prevotes if random.random() < 0.3 else view()))
-    return Scenario(twins, tuple(rounds))
+    return Scenario(tuple(sorted(twins)), tuple(rounds))
 
 
 # ---------------------------------------------------------------- one schedule
