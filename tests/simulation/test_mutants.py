@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cityid.errors import StorageError
 from cityid.node.outbox import Outbox
 from cityid.node.store import Store
 from cityid.testing import Violation, planting
@@ -72,12 +73,15 @@ def test_a_bug_is_taken_out_when_the_hunt_breaks() -> None:
 
 
 def test_seeds_are_tried_until_one_finds_it() -> None:
-    sure = Mutant("cold-kettle", "water is hot", lambda seed: (Kettle().boil(), drink(seed))[1], ("cold",), 3, Kettle,
-                  "boil", cold)  # fmt: skip
+    def taste(seed: int) -> None:
+        Kettle().boil()
+        drink(seed)
+
+    sure = mutant(taste)
     found = search(sure)
     assert (found.kind, found.seed, found.tried) == ("cold", 2, 3)
     assert search(sure, seeds=2).kind is None
-    assert search(Mutant("cold-kettle", "", sure.hunt, ("empty",), 3, Kettle, "boil", cold)).kind is None
+    assert search(mutant(taste, finds=("empty",))).kind is None
 
 
 def test_a_function_that_is_no_longer_there_is_refused() -> None:
@@ -100,8 +104,6 @@ def test_a_check_that_always_fails_finds_nothing() -> None:
 
 
 def test_an_error_that_a_node_raises_is_a_find_and_any_other_error_is_not() -> None:
-    from cityid.errors import StorageError
-
     def store(seed: int) -> None:
         Kettle().boil()
         raise StorageError("the disk is gone")

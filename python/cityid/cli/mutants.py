@@ -1,8 +1,8 @@
 """`cityid mutants`: every known bug is planted in turn, and the checks must find it (`make sim-mutants`).
 
-One line a bug: its name, what is replaced, the kind of violation that found it, the hunt, the seeds that it took, seconds.
-A bug that survives its seeds is a defect of the checks, and ends with status 1. Bugs in Rust need the extension that
-`make sim-mutants` builds; with any other they are named as not tried, and the status is 3.
+One line a bug: its name, what is replaced, the kind of violation that found it, the hunt, the seeds that it took,
+seconds. A bug that survives its seeds is a defect of the checks, and ends with status 1. Bugs in Rust need the
+extension that `make sim-mutants` builds; with any other they are named as not tried, and the status is 3.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cityid.cli.acting import example
 from cityid.cli.common import Json
 from cityid.cli.messages import choose
 from cityid.cli.output import say, show
@@ -27,7 +28,7 @@ LINE: Final = "{:<30} {:<32} {:<14} {:<26} {:>6} {:>8}"
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `mutants`."""
-    app.command()(mutants)
+    app.command(epilog=example("cityid mutants vote-before-fsync tip-marker-absent"))(mutants)
 
 
 def mutants(

@@ -1,8 +1,8 @@
 """`cityid twins`: a validator that runs twice with one key, and schedules of who hears whom; nothing may fork.
 
-Schedules have numbers, and the same number is the same schedule everywhere. With one pair of twins in four cities no two
-values may be decided; with two pairs the network must fork, which is the control. A violation ends with status 1 and the
-command that plays that one schedule again.
+Schedules have numbers, and the same number is the same schedule everywhere. With one pair of twins in four cities no
+two values may be decided; with two pairs the network must fork, which is the control. A violation ends with status 1
+and the command that plays that one schedule again.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from cityid.cli.acting import example
 from cityid.cli.common import Json
 from cityid.cli.messages import choose
 from cityid.cli.output import progress, say, show
@@ -24,7 +25,7 @@ MAX_TOLD: Final = 10
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `twins`."""
-    app.command()(twins)
+    app.command(epilog=example("cityid twins --scenarios 16000", "cityid twins --scenarios 100 --pairs 2"))(twins)
 
 
 def twins(

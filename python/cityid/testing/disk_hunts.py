@@ -1,18 +1,19 @@
 """Hunts in the files of one node, the real ones, in a folder for the purpose: power cuts and damage where they hurt.
 
-`Platter` stands under the vote log: what was written and not synced is gone when the power fails. RocksDB does its own
-input and output, so under the store the power fails between two of its calls.
+`Platter` stands under the vote log: what was written and not synced is gone when the power fails. RocksDB does its
+own input and output, so under the store the power fails between two of its calls.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from cityid._native import header_hash
 from cityid.errors import StorageError
@@ -40,11 +41,8 @@ class Platter:
             real(descriptor)
             self.durable = self._path.read_bytes()
 
-        os.fdatasync = syncing
-        try:
+        with patch.object(os, "fdatasync", syncing):
             yield
-        finally:
-            os.fdatasync = real
 
 
 def cut_under_the_vote_log(seed: int) -> None:
@@ -68,7 +66,7 @@ def cut_under_the_vote_log(seed: int) -> None:
         _, found = again.recover(1)
         again.close()
     if list(found) != reported:
-        why = f"{len(reported)} entries of the vote log were reported durable, and {len(found)} are read after a power cut"
+        why = f"{len(reported)} entries of the vote log were reported durable, {len(found)} are read after a power cut"
         raise Violation(why, kind="vote log")
 
 
@@ -98,7 +96,7 @@ def damaged_vote_log(seed: int) -> None:
 
 
 def database_put_back(seed: int) -> None:
-    """The database is one of earlier (a lost write, a damaged manifest): the store must not open shorter than it was."""
+    """The database is one of earlier (lost writes, a damaged manifest): the store must not open shorter than it was."""
     random = Random(f"put back {seed}")
     heights = random.randint(2, 6)
     kept = random.randrange(heights)
@@ -107,7 +105,7 @@ def database_put_back(seed: int) -> None:
         Store.create(directory, NETWORK)
         for height in range(heights + 1):
             if height:
-                _with_store(directory, lambda store, height=height: store.write([_decided(height)]))
+                _write(directory, _decided(height))
             if height == kept:
                 shutil.copytree(directory / "db", Path(folder) / "old")
         shutil.rmtree(directory / "db")
@@ -131,15 +129,13 @@ def cut_under_the_store(seed: int) -> None:
         store = Store.open(directory, NETWORK)
         for height in range(1, heights + 1):
             store.write([_decided(height)])
-        database = store._database
-        store._database = _Cut(database)
-        try:
-            store.write([_decided(heights + 1)])
-        except StorageError:
-            pass
-        else:
-            raise AssertionError("the power did not fail: this hunt shows nothing")
-        store._database = database
+        with patch.object(store, "_database", _Cut(store._database)):
+            try:
+                store.write([_decided(heights + 1)])
+            except StorageError:
+                pass
+            else:
+                raise AssertionError("the power did not fail: this hunt shows nothing")
         store.close()
         try:
             again = Store.open(directory, NETWORK)
@@ -163,9 +159,9 @@ class _Cut:
         return getattr(self._database, name)
 
 
-def _with_store(directory: Path, use: Callable[[Store], None]) -> None:
+def _write(directory: Path, wanted: WriteStore) -> None:
     store = Store.open(directory, NETWORK)
-    use(store)
+    store.write([wanted])
     store.close()
 
 

@@ -1,6 +1,7 @@
-"""One consensus engine among validators whose keys lie here: whatever they could say can be said to it, and what they could not.
+"""One consensus engine among validators whose keys lie here: what they say to it, and what nobody said.
 
-Positions are those in the validator set. The engine is validator 0, at height 1, round 0, where validator 1 proposes.
+Positions are those in the validator set. The engine is validator 0, at height 1, round 0, where validator 1
+proposes.
 """
 
 from collections.abc import Iterable, Sequence

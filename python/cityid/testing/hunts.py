@@ -1,7 +1,7 @@
 """Hunts in simulated networks: each plays one kind of trouble that follows from a seed, and raises `Violation`.
 
-What is looked for, the simulation itself looks for (`checks`, `clients`, `runs`), wherever it can. A hunt adds the trouble
-that random trouble rarely makes, and what only somebody who knows of that trouble can tell.
+What is looked for, the simulation itself looks for (`checks`, `clients`, `runs`), wherever it can. A hunt adds the
+trouble that random trouble rarely makes, and what only somebody who knows of that trouble can tell.
 """
 
 import json
@@ -81,7 +81,7 @@ def cut_after_acknowledgement(seed: int) -> None:
 
 
 def author_lost(seed: int) -> None:
-    """A city alone takes a transaction; if it says "accepted", the others must have it when the city never comes back."""
+    """A city alone takes a transaction; if it says "accepted", the others must have it when the city is gone."""
     simulation = Simulation(cities=4, seed=seed, parameters=BUSY)
     random = Random(f"author {seed}")
     author = random.choice(simulation.cities)
@@ -123,11 +123,13 @@ def fast_clock(seed: int) -> None:
     simulation = Simulation(cities=4, seed=seed, parameters=BUSY, settings=settings)
     fast = simulation.cities[seed % 4]
     simulation.set_clock(fast, ahead_ms=Random(f"clock {seed}").randint(5_000, 60_000))
-    height = 0
+    seen = 0
     for _ in range(50):
         simulation.run_for(100)
         city = max((city for city in simulation.cities if city != fast), key=simulation.height)
-        for height in range(height + 1, simulation.height(city) + 1):
+        fresh = range(seen + 1, simulation.height(city) + 1)
+        seen = simulation.height(city)
+        for height in fresh:
             time_ms = int(json.loads(header_json(simulation.record(city, height).header))["time_ms"])
             if time_ms > simulation.now_ms + settings.clock_drift_ms:
                 raise Violation(f"height {height} is {time_ms - simulation.now_ms} ms ahead of its time", kind="future")
@@ -179,7 +181,7 @@ def _built(simulation: Simulation, city: str, operation: operations.Operation) -
 
 
 def sent_again(seed: int) -> None:
-    """The whole network restarts, every receipt is still there, and what was committed is sent again, and not done again."""
+    """The whole network restarts: every receipt is still there, and what is sent again is not done again."""
     simulation = Simulation(cities=4, seed=seed, parameters=BUSY)
     random = Random(f"again {seed}")
     built = [
@@ -261,7 +263,7 @@ def spoiled_certificates(seed: int) -> None:
 
 
 def stale_gateway(seed: int) -> None:
-    """A client reads at a city that is at the tip, then at one that was cut off: it takes no older answer for current."""
+    """A client reads at a city that is at the tip, then at one that was cut off: what is older is not current."""
     simulation = Simulation(cities=4, seed=seed, parameters=BUSY)
     random = Random(f"gateway {seed}")
     stalled, *others = random.sample(simulation.cities, 4)
@@ -281,7 +283,7 @@ def stale_gateway(seed: int) -> None:
 
 
 def retired_committee(seed: int) -> None:
-    """Cities that decide no more go on with a chain of their own: a client that knows who took over does not take it."""
+    """Cities that decide no more go on with a chain of their own: a client that knows who took over refuses it."""
     network, other = (Simulation(cities=4, seed=seed, parameters={"heartbeat_ms": 200}) for _ in range(2))
     for simulation in (network, other):  # the same history so far
         simulation.run_for(500)

@@ -1,7 +1,7 @@
 """The bugs that are planted, one each: which rule it breaks, what is replaced by what, and which hunt must find it.
 
-Each stands here as the smallest change that an engineer could make by mistake or for speed. The broken functions reach
-into the parts that they break, as a patch of the product would; nothing else in this package may.
+Each stands here as the smallest change that an engineer could make by mistake or for speed. The broken functions
+reach into the parts that they break, as a patch of the product would; nothing else in this package may.
 """
 
 from collections.abc import Callable
@@ -290,7 +290,7 @@ _in_rust(
 
 
 @_mutant(
-    "fetched-block-not-certified", "a block that a peer sent is committed by what it says, without its certificate (P36)",
+    "fetched-block-not-certified", "a block that a peer sent is committed without a look at its certificate (P36)",
     Driver, "_catch_up", hunt=hunts.spoiled_certificates, finds=("certificate",), seeds=4,
 )  # fmt: skip
 def _not_certified(original: Callable[..., bool]) -> Callable[..., bool]:

@@ -3,12 +3,13 @@
     >>> with planted(mutant):
     ...     mutant.hunt(seed)  # must raise Violation
 
-A mutant in Python replaces one function of the product, which knows nothing of it. Planting is refused when there is no
-such function any more; and a hunt in which the replacement never ran is an error, since nothing was tried then. A mutant
-in Rust needs an extension that was built for nothing else (Cargo feature `mutants`, `make sim-mutants`).
+A mutant in Python replaces one function of the product, which knows nothing of it. Planting is refused when there is
+no such function any more; and a hunt in which the replacement never ran is an error, since nothing was tried then. A
+mutant in Rust needs an extension that was built for nothing else (Cargo feature `mutants`, `make sim-mutants`).
 
-A hunt plays something that follows from a seed, and raises `Violation` when what must hold does not. The same hunt with the
-same seed must pass when nothing is planted: `search` tries that too, so that a check which always fails finds nothing.
+A hunt plays something that follows from a seed, and raises `Violation` when what must hold does not. The same hunt
+with the same seed must pass when nothing is planted: `search` tries that too, so that a check which always fails
+finds nothing.
 """
 
 import time
@@ -135,7 +136,9 @@ def hunted(mutant: Mutant, seed: int) -> Violation | None:
         except CityIDError as error:
             return Violation(f"{type(error).__name__}: {error}", kind=BROKE)
     if not mutant.is_native and not trace.runs:
-        raise NothingPlanted(f"{mutant.name}: {mutant.target} never ran in the hunt {mutant.hunt.__name__}, seed {seed}.")
+        raise NothingPlanted(
+            f"{mutant.name}: {mutant.target} never ran in the hunt {mutant.hunt.__name__}, seed {seed}."
+        )
     return None
 
 

@@ -1,19 +1,20 @@
-"""Twins: a validator that runs twice with one key, and schedules that decide, for each step of each round, who hears whom.
+"""Twins: a validator that runs twice with one key, and schedules that say in each step who hears whom.
 
     >>> play(scenario(0)).violation
 
-A twin is the real node once more, with the same keys and another clock: together the two propose and vote against each
-other, and each of them forgets what the other is locked on. That is the strongest liar there is short of forging
-signatures, and nothing of it has to be written. The method is that of Bano and others (Twins: BFT Systems Made Robust,
-OPODIS 2021), with two differences that this protocol asks for. It votes twice in a round, so a schedule says who hears
-whom for prevotes and precommits apart; and whose turn it is to propose follows from height and round, so that leaders are
-varied by which city has the twin.
+A twin is the real node once more, with the same keys and another clock: together the two propose and vote against
+each other, and each of them forgets what the other is locked on. That is the strongest liar there is short of
+forging signatures, and nothing of it has to be written. The method is that of Bano and others (Twins: BFT Systems
+Made Robust, OPODIS 2021), with two differences that this protocol asks for. It votes twice in a round, so a schedule
+says who hears whom for prevotes and precommits apart; and whose turn it is to propose follows from height and round,
+so that leaders are varied by which city has the twin.
 
-A schedule ends after a few rounds, or when no round begins any more; then everybody hears everybody, and all honest cities must
-decide one value. `scenario` numbers the schedules: first all of a small family, in a scattered order, then drawn ones of
-a much larger family without end. The same number is the same schedule everywhere.
+A schedule ends after a few rounds, or when no round begins any more; then everybody hears everybody, and all honest
+cities must decide one value. `scenario` numbers the schedules: first all of a small family, in a scattered order,
+then drawn ones of a much larger family without end. The same number is the same schedule everywhere.
 
-Up to f cities may have twins: then no two values are ever decided. With f + 1 the network must fork: that is the control.
+Up to f cities may have twins: then no two values are ever decided. With f + 1 the network must fork: that is the
+control.
 """
 
 from collections.abc import Iterable, Iterator
@@ -55,7 +56,7 @@ _HURRY: Final = Settings(propose_ms=60, step_ms=40, precommit_ms=20, delta_ms=20
 class View:
     """Who hears whom in one step of one round."""
 
-    sides: tuple[int, ...]  # of every city, in order: FIRST, SECOND, BOTH or NOBODY; of one with a twin it does not count
+    sides: tuple[int, ...]  # of every city, in order; of one with a twin it does not count
     split: bool = False  # whether honest cities of different sides do not hear each other either
 
     def __str__(self) -> str:
@@ -189,7 +190,7 @@ class Twins(Simulation):
             super()._deliver(sender, receiver, kind, payload)
 
     def _view(self, kind: int, payload: bytes) -> View | None:
-        """Votes and proposals follow the view of their round and step; all else, the one that the network has come to."""
+        """Votes and proposals follow the view of their round and step; all else, that which the network has come to."""
         round_, step = self._round, 1
         if kind == messages.CONSENSUS:
             what, height, of_round = _HEAD.unpack_from(payload)
@@ -232,9 +233,7 @@ def play(played: Scenario, number: int = 0) -> Outcome:
 # ---------------------------------------------------------------- many schedules
 
 
-def play_many(
-    numbers: Iterable[int], *, pairs: int = 1, processes: int = 1
-) -> Iterator[list[Outcome]]:
+def play_many(numbers: Iterable[int], *, pairs: int = 1, processes: int = 1) -> Iterator[list[Outcome]]:
     """Play schedules by their numbers, on so many processes; yields what came of them in order, some at a time."""
     source = iter(numbers)
     chunks = takewhile(bool, (list(islice(source, CHUNK)) for _ in count()))
