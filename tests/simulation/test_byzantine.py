@@ -78,6 +78,25 @@ def test_control_two_withholding_liars_of_four_stop_the_network() -> None:
     assert reached < other.checks.height // 2
 
 
+def test_batches_that_nobody_has_keep_no_city_from_hearing_of_those_that_somebody_has() -> None:
+    """Seed 100 of a long run with a boasting liar: what was heard of and never came was asked for ever after."""
+    simulation = Simulation(cities=4, seed=100, parameters=BUSY)
+    author, liar, other, target = simulation.cities
+    corrupt(simulation, liar, "boast")
+    digests = [number.to_bytes(32, "big") for number in range(1, 6_001)]
+    for start in range(0, 6_000, 1_000):
+        payload = messages.encode_digests(digests[start : start + 1_000])
+        for city in simulation.honest:
+            simulation._deliver(liar, city, messages.HAVE, payload)
+    simulation.run_for(500)
+    simulation.network.block([(author, target)])  # it hears of the batch from others alone
+    ids = simulation.admit_organisation(author, "A7K2", name="Water works")
+    simulation.run_until(lambda: simulation.is_committed(ids, at=target), limit_ms=5_000)
+    simulation.network.heal()
+    simulation.run_for(20_000)
+    assert len(simulation.driver(other).batches.pool._heard) < 200, "they are still asked for"
+
+
 def test_garbage_of_a_liar_is_dropped_by_name_and_the_next_request_is_served() -> None:
     simulation = Simulation(cities=4, seed=7, parameters=BUSY)
     liar = simulation.cities[1]

@@ -113,12 +113,40 @@ def test_a_batch_heard_of_is_asked_for_after_a_while_from_its_holders() -> None:
     assert not pool.is_fetching
 
 
+def test_a_city_that_announces_what_nobody_has_takes_no_room_from_others() -> None:
+    pool = make_pool()
+    pool.announce("2", [bytes([number % 256]) * 31 + bytes([number // 256]) for number in range(6_000)], now_us=0)
+    assert pool.fetches(now_us=SECOND, patience_us=0, limit=10**6).keys() == {"2"}
+    pool.announce("3", [A], now_us=SECOND)
+    assert pool.fetches(now_us=2 * SECOND, patience_us=0, limit=10**6)["3"] == [A]
+
+
+def test_what_does_not_come_is_forgotten_and_heard_of_again() -> None:
+    pool = make_pool()
+    pool.announce("2", [A], now_us=0)
+    asked = sum(bool(pool.fetches(now_us=second * SECOND, patience_us=0, limit=9)) for second in range(1, 30))
+    assert asked == pool_module.MAX_ASKS
+    assert not pool.is_fetching
+    pool.announce("2", [A], now_us=30 * SECOND)
+    assert pool.fetches(now_us=31 * SECOND, patience_us=0, limit=9) == {"2": [A]}
+
+
+def test_what_a_signed_proposal_needs_is_asked_for_until_the_height_is_over() -> None:
+    pool = make_pool()
+    pool.announce("2", [A], now_us=0)
+    pool.need("3", [A], now_us=0)
+    asked = sum(bool(pool.fetches(now_us=second * SECOND, patience_us=0, limit=9)) for second in range(1, 30))
+    assert asked == 29
+    pool.forget_needs()
+    assert not pool.is_fetching
+
+
 def test_tables_are_bounded() -> None:
     pool = make_pool()
     many = [number.to_bytes(32, "big") for number in range(pool_module.MAX_HEARD + 10)]
     pool.announce("2", many, now_us=0)
     asked = pool.fetches(now_us=SECOND, patience_us=0, limit=10**6)
-    assert len(asked["2"]) == pool_module.MAX_HEARD
+    assert len(asked["2"]) == pool_module.MAX_HEARD // 3
     pool.remove(number.to_bytes(32, "big") for number in range(pool_module.MAX_GONE + 10))
     assert pool.is_news(many[0])
     assert not pool.is_news((pool_module.MAX_GONE + 9).to_bytes(32, "big"))

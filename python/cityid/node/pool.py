@@ -8,7 +8,8 @@ Bodies live in the ledger and in the store; this file keeps one small entry a ba
 - A batch has no owner. `author` is only the city that sent it first, and bounds how much memory that city may use.
 - A digest that was heard of but not seen is fetched from whoever announced it; a batch that a signed proposal needs is
   asked for at once, then from everybody in turn.
-- Every table here is bounded; what does not fit is dropped, and heard of again at the next announcement.
+- Every table here is bounded; what does not fit is dropped, and heard of again at the next announcement. A city that
+  announces what nobody has uses up its own share of the table and no other's, and for no longer than `MAX_ASKS`.
 """
 
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 MAX_HEARD = 4_096
 MAX_GONE = 65_536
 ASK_AGAIN_US = 1_000_000
+MAX_ASKS = 8  # then a batch that was only heard of is forgotten, until somebody announces it again
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Entry:
 class Heard:
     """A batch that others hold and this node lacks."""
 
+    first: str  # who announced it first, and whose share it counts in
     since_us: int
     needed: bool  # by a signed proposal
     holders: list[str] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Pool:
         self._max_author_bytes = max_author_bytes
         self._entries: dict[bytes, Entry] = {}
         self._heard: dict[bytes, Heard] = {}
+        self._heard_from: dict[str, int] = {}
         self._gone: OrderedDict[bytes, None] = OrderedDict()
         self._bytes_of: dict[str, int] = {}
         self._tickets: dict[int, set[bytes]] = {}
@@ -100,7 +104,7 @@ class Pool:
         self._entries[digest] = entry
         self._bytes_of[author] = self._bytes_of.get(author, 0) + size_bytes
         # Whoever sent it is a holder only once it says so: it sends a batch while it still makes it durable.
-        if (heard := self._heard.pop(digest, None)) is not None:
+        if (heard := self._forget(digest)) is not None:
             entry.holders.update(heard.holders)
 
     def make_durable(self, digest: bytes) -> None:
@@ -126,19 +130,30 @@ class Pool:
     def _hear(self, digest: bytes, peer: str, *, now_us: int, needed: bool) -> None:
         heard = self._heard.get(digest)
         if heard is None:
-            if len(self._heard) >= MAX_HEARD and not needed:
+            count = self._heard_from.get(peer, 0)
+            if count >= MAX_HEARD // max(1, len(self._peers)) and not needed:
                 return
-            heard = self._heard[digest] = Heard(now_us, needed)
+            self._heard_from[peer] = count + 1
+            heard = self._heard[digest] = Heard(peer, now_us, needed)
         heard.needed = heard.needed or needed
         if peer != self._city and peer not in heard.holders:
             heard.holders.append(peer)
 
+    def _forget(self, digest: bytes) -> Heard | None:
+        if (heard := self._heard.pop(digest, None)) is not None:
+            self._heard_from[heard.first] -= 1
+        return heard
+
     def fetches(self, *, now_us: int, patience_us: int, limit: int) -> dict[str, list[bytes]]:
         """What to ask from whom now; each digest from one city at a time."""
         asks: dict[str, list[bytes]] = {}
+        in_vain: list[bytes] = []
         for digest, heard in self._heard.items():
             ready = heard.needed or now_us - heard.since_us >= patience_us
             if not ready or (heard.asked and now_us - heard.asked_us < ASK_AGAIN_US):
+                continue
+            if heard.asked >= MAX_ASKS and not heard.needed:
+                in_vain.append(digest)
                 continue
             candidates = heard.holders + [peer for peer in self._peers if heard.needed and peer not in heard.holders]
             if not candidates:
@@ -148,6 +163,8 @@ class Pool:
                 wanted.append(digest)
                 heard.asked += 1
                 heard.asked_us = now_us
+        for digest in in_vain:
+            self._forget(digest)
         return asks
 
     @property
@@ -202,7 +219,7 @@ class Pool:
         for digest in digests:
             if (entry := self._entries.pop(digest, None)) is not None:
                 self._bytes_of[entry.author] -= entry.size_bytes
-            self._heard.pop(digest, None)
+            self._forget(digest)
             self._gone[digest] = None
             self._gone.move_to_end(digest)
         while len(self._gone) > MAX_GONE:
@@ -211,7 +228,7 @@ class Pool:
     def forget_needs(self) -> None:
         """A height is over: what only its proposals needed is not needed any more."""
         for digest in [digest for digest, heard in self._heard.items() if heard.needed]:
-            del self._heard[digest]
+            self._forget(digest)
 
     # ------------------------------------------------------------ clients
 

@@ -32,7 +32,7 @@ class SeededSigner:
         return self.private.sign(message)
 
 
-@lru_cache(4_096)
+@lru_cache(maxsize=4_096)
 def seeded_signer(*parts: object) -> SeededSigner:
     """The key that follows from these."""
     private = Ed25519PrivateKey.from_private_bytes(sha256(repr(parts).encode()).digest())

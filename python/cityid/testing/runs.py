@@ -5,7 +5,7 @@ faults are a schedule (`schedule`), drawn from the seed when it is made. `shrink
 stays the same kind (delta debugging, Zeller and Hildebrandt, 2002).
 
 Two paces. `busy`: the settings of real nodes, a fault every few hundred milliseconds; for seconds. `long`: a block
-every 15 s, slow links and disks, a transaction a second, a fault a minute; for days. Its links are slow, so that a good
+every 20 s, slow links and disks, a transaction a second, a fault a minute; for days. Its links are slow, so that a good
 part of the time something is being decided and a fault finds it in the middle.
 """
 
@@ -61,11 +61,11 @@ _TEMPI: Final = {
     ),
     Pace.LONG: _Tempo(
         Settings(
-            propose_ms=2_500, step_ms=1_500, precommit_ms=300, delta_ms=1_000, block_interval_ms=15_000,
-            empty_wait_ms=1_000, clock_drift_ms=2_500, seal_after_ms=100, tick_ms=10_000, sync_patience_ms=3_000,
+            propose_ms=2_500, step_ms=1_500, precommit_ms=300, delta_ms=1_000, block_interval_ms=20_000,
+            empty_wait_ms=1_000, clock_drift_ms=2_500, seal_after_ms=100, tick_ms=20_000, sync_patience_ms=3_000,
             fetch_patience_ms=2_000,
         ),
-        {"heartbeat_ms": 60_000}, NetworkFaults(latency_ms=(5, 300)), (1, 100), write_every_ms=10_000, write_count=10,
+        {"heartbeat_ms": 60_000}, NetworkFaults(latency_ms=(5, 300)), (1, 100), write_every_ms=20_000, write_count=20,
         fault_every_ms=(10_000, 100_000), fault_lasting_ms=(1_000, 600_000), slow_ms=3_000,
     ),
 }  # fmt: skip
