@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,11 @@ def test_every_target_exists_and_is_put_back() -> None:
                 assert vars(each.owner)[each.attribute].__name__ == "replacement"
     assert Outbox.write.__qualname__ == "Outbox.write"
     assert Store.write.__qualname__ == "Store.write"
+
+
+def test_the_page_lists_what_is_planted() -> None:
+    page = (Path(__file__).parents[2] / "docs/reliability.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    listed = [tuple(cell.strip(" `") for cell in row.split("|")[1:5]) for row in rows]
+    expected = [(each.name, each.breaks, each.target, each.hunt.__name__) for each in MUTANTS.values()]
+    assert [row for row in listed if row[0] in MUTANTS] == expected

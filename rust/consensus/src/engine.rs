@@ -21,8 +21,8 @@ use cityid_core::mutants::{planted, Mutant};
 use cityid_core::vote::{CommitCertificate, MAX_VALIDATORS};
 use malachitebft_core_consensus::{process, Input, LocallyProposedValue, Params, PeerId, ProposedValue, ThresholdParams};
 use malachitebft_core_types::{
-    CommitSignature, ExtendedCommitCertificate, LinearTimeouts, ThresholdParam, Timeout, Validity, ValueOrigin, ValuePayload, ValueResponse,
-    VoteExtensionPolicy, VoteExtensions,
+    CommitSignature, ExtendedCommitCertificate, LinearTimeouts, ThresholdParam, Timeout, Validity, ValueOrigin, ValuePayload,
+    ValueResponse, VoteExtensionPolicy, VoteExtensions,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -545,10 +545,10 @@ impl Engine {
 
 /// More than two thirds decide, more than one third has an honest one in it (P36).
 fn thresholds() -> ThresholdParams {
-    match planted(Mutant::QuorumOffByOne) {
-        true => ThresholdParams { quorum: ThresholdParam::new(3, 7), ..ThresholdParams::default() },
-        false => ThresholdParams::default(),
+    if planted(Mutant::QuorumOffByOne) {
+        return ThresholdParams { quorum: ThresholdParam::new(3, 7), ..ThresholdParams::default() };
     }
+    ThresholdParams::default()
 }
 
 fn start(height: u64, set: &ValidatorSet) -> Input<Network> {

@@ -80,3 +80,33 @@ pub fn planted(mutant: Mutant) -> bool {
 pub const fn planted(_: Mutant) -> bool {
     false
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_refused() {
+        for mutant in Mutant::ALL {
+            assert_eq!(Mutant::parse(mutant.name()), Ok(mutant));
+        }
+        assert!(Mutant::parse("coffee").unwrap_err().to_string().contains("coffee"));
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[test]
+    fn nothing_is_planted_in_this_build() {
+        assert!(!Mutant::ALL.into_iter().any(planted));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn one_at_a_time_is_planted() {
+        assert!(!Mutant::ALL.into_iter().any(planted));
+        plant(Some(Mutant::BatchNotChecked));
+        assert_eq!(Mutant::ALL.into_iter().filter(|mutant| planted(*mutant)).collect::<Vec<_>>(), [Mutant::BatchNotChecked]);
+        plant(None);
+        assert!(!Mutant::ALL.into_iter().any(planted));
+    }
+}
