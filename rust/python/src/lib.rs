@@ -9,6 +9,8 @@ mod consensus;
 pub mod error;
 mod history;
 mod ledger;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod proofs;
 mod tables;
 mod transaction;
@@ -38,6 +40,9 @@ mod _native {
     use super::history::{deciding_record, encode_audit_block, find_version, is_under, parse_prefix, AuditPage, Auditor, History, Told};
     #[pymodule_export]
     use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
+    #[cfg(feature = "mutants")]
+    #[pymodule_export]
+    use super::mutants::plant;
     #[pymodule_export]
     use super::proofs::{
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,

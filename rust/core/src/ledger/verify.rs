@@ -4,6 +4,7 @@ use super::*;
 use crate::code::Code;
 use crate::hash::{tagged, Tag};
 use crate::map_key::MapKey;
+use crate::mutants::{planted, Mutant};
 use crate::record::Record;
 use crate::signature::Item;
 use transaction::SignatureCheck;
@@ -127,6 +128,7 @@ impl Ledger {
             results.push((digest, parsed.map(Some)));
         }
         match self.bad_signatures(&checks) {
+            Ok(_) if planted(Mutant::BatchNotChecked) => {}
             Ok(bad) => {
                 for position in bad {
                     results[owner[position as usize]].1 =
