@@ -37,6 +37,7 @@ __all__ = [
     "Told",
     "Trust",
     "Verdict",
+    "build_item_transaction",
     "build_transaction",
     "check_uscc",
     "checkpoint_body",
@@ -501,6 +502,24 @@ def build_transaction(
     `valid_until` is the last height that may include it, `nonce` 8 to 32 fresh bytes, `signers` public keys in any
     order, `operations_json` a JSON list of operations (P22 to P28), up to 16 MiB. Raises `MalformedInput`,
     `CodeError`.
+    """
+
+def build_item_transaction(
+    genesis_hash: bytes,
+    valid_until: int,
+    nonce: bytes,
+    signers: Sequence[bytes],
+    *,
+    category: str,
+    serials: Sequence[int],
+    commitments: Sequence[Sequence[tuple[str, bytes]]],
+    namespace: str,
+    aliases: Sequence[str | None],
+) -> tuple[bytes, bytes, bytes]:
+    """The same for many items of one category, given as columns: what `register_items` and `register_aliases` say.
+
+    `category` is the canonical code of the category; a row is a serial, its commitments (name, 32 bytes) and its old
+    number in `namespace` or None. A column without any entry may be empty. Raises `MalformedInput`, `CodeError`.
     """
 
 def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes:

@@ -516,8 +516,8 @@ impl Ledger {
 
     /// The records of block 0, in the form of [`Commit::changes`]: no block wrote them, so no store holds them.
     pub fn genesis_changes(&self) -> Vec<u8> {
-        let change = |(key, record): (Vec<u8>, Vec<u8>)| Change { key: key.into(), record: record.into() };
-        encode_changes(&self.genesis.records().into_iter().map(change).collect::<Vec<_>>())
+        let records = self.genesis.records();
+        encode_changes(&records.iter().map(|(key, record)| Change::new(key, record)).collect::<Vec<_>>())
     }
 
     /// The complete subtrees of the log of the first `size` headers.
