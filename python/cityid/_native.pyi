@@ -56,6 +56,7 @@ __all__ = [
     "leaf_hash",
     "log_root",
     "make_item_code",
+    "make_item_codes",
     "message_height",
     "parse_many",
     "parse_prefix",
@@ -138,6 +139,11 @@ def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[li
 def make_item_code(city: str, org: str | None, use: str, cls: str, model: str, serial: int) -> str:
     """The canonical code of an item, its check character included. Raises `CodeError` for a part that breaks the
     grammar.
+    """
+
+def make_item_codes(category: str, serials: Sequence[int]) -> list[str]:
+    """The same for many items of one category, which is given by its canonical code. Raises `CodeError` or
+    `MalformedInput` when that is something else, or a serial is too large.
     """
 
 def check_uscc(text: str) -> None:
