@@ -669,6 +669,10 @@ class Ledger:
         """The body of a batch in the pool."""
     def includable(self, digest: Buffer, height: int) -> bool:
         """Whether every transaction of the batch may still stand in a block of this height."""
+    def within_items(self, digests: Buffer, items: int) -> int:
+        """How many of the first of these batches (joined 32-byte digests) have at most so many items together; at least
+        one, if there is any. An operation on no item counts as one.
+        """
     def expired(self, digest: Buffer, height: int) -> bool:
         """Whether a transaction of a batch in the pool can stand in no block of this height or above."""
     def forget(self, digests: Buffer) -> None:

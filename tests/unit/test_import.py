@@ -217,7 +217,10 @@ def spelled_out(columns: ItemColumns) -> list[Operation]:
             items=items,
         )
     ]
-    aliases = {alias: TARGET.code(serial) for alias, serial in zip(columns.aliases, columns.serials) if alias}
+    numbers = columns.aliases or [None for _ in columns.serials]
+    aliases = {
+        alias: TARGET.code(serial) for alias, serial in zip(numbers, columns.serials, strict=True) if alias is not None
+    }
     return [*operations, register_aliases(columns.namespace, aliases)] if aliases else operations
 
 

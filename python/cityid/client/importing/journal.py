@@ -58,10 +58,12 @@ class Disclosure(NamedTuple):
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Disclosure":
         """Reads one line back; KeyError, TypeError or ValueError when it is none."""
-        attributes = {
-            name: (str(parts["schema"]), bytes.fromhex(parts["salt"]), str(parts["value"]))
-            for name, parts in found["attributes"].items()
-        }
+        attributes = found["attributes"]
+        if attributes != {}:
+            attributes = {
+                name: (str(parts["schema"]), bytes.fromhex(parts["salt"]), str(parts["value"]))
+                for name, parts in attributes.items()
+            }
         return Disclosure(
             str(found["id"]),
             int(found["line"]),

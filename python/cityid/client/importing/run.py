@@ -33,7 +33,7 @@ __all__ = ["Adoption", "Submitter", "Summary", "Target", "import_rows"]
 BATCH_ITEMS: Final = 1_000  # of a transaction (P6)
 BATCH_BYTES: Final = 56 * 1024  # estimated; a transaction holds 64 KiB (P6)
 WAVE: Final = 8  # batches that are made durable together and travel in one request
-WAVES: Final = 4  # requests on their way: fewer items than an organisation may have in a block (P72)
+WAVES: Final = 8  # requests on their way: fewer items than an organisation may have in a block (P72)
 PART_ROWS: Final = 16_000  # rows that get their salts, and are made durable, together
 SALT_BYTES: Final = 16
 THOUSAND: Final = 1_000
@@ -270,7 +270,7 @@ class _Import:
         return receipt
 
     async def find_serials(self, rows: Sequence[Row]) -> None:
-        """Makes sure that there is a free serial for every row without one; what an earlier run gave stays as it was."""
+        """Finds a free serial for every row without one; what an earlier run gave stays as it was given."""
         needed = sum(row.serial is None and self._given_before(row) is None for row in rows)
         if not needed:
             return

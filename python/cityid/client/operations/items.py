@@ -137,8 +137,9 @@ def register_aliases(namespace: str, aliases: Mapping[str, str]) -> Operation:
 
 @dataclass(frozen=True, slots=True)
 class ItemColumns:
-    """Many items of one category as columns, a row each: what `register_items` and `register_aliases` say, for registers
-    of which a dict a row would cost more than all the rest. `Client.sign` takes it in place of operations.
+    """Many items of one category as columns, a row each; `Client.sign` takes it in place of operations.
+
+    It says what `register_items` and `register_aliases` say, for registers of which a dict a row would cost too much.
 
     `commitments` may be empty when no row has any, `aliases` when no row has an old number.
     """

@@ -12,7 +12,7 @@ use crate::json::{self, Object};
 use crate::profile::name_fault;
 use crate::record::{Purpose, Status};
 use crate::table::TableProof;
-use crate::wire::{text_order, Decoder, Encoder, MAX_TEXT};
+use crate::wire::{Decoder, Encoder, MAX_TEXT};
 use serde_json::{json, Map, Value};
 
 impl Operation {
