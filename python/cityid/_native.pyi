@@ -746,8 +746,8 @@ class Ledger:
         empty. Ranges have no code. Raises `CodeError`, `MalformedInput`.
         """
     def counters(self) -> dict[str, int]:
-        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `committed`,
-        `rejected`.
+        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `executions`,
+        `committed`, `rejected`.
         """
 
 @final

@@ -461,6 +461,7 @@ impl Ledger {
             ("verified_signatures", &counters.signatures),
             ("batches", &counters.batches),
             ("transactions", &counters.transactions),
+            ("executions", &counters.executions),
             ("committed", &counters.committed),
             ("rejected", &counters.rejected),
         ] {

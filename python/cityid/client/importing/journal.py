@@ -13,20 +13,21 @@ crash left in the disclosures without a batch is cut off.
 
 import base64
 import binascii
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
+from cityid._native import sha256_many
 from cityid.client.importing.rows import Row
 from cityid.client.private_lines import QUOTE, append_encoded, encode_lines, open_private, read_lines
 from cityid.errors import InputError, StorageError
 
-__all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of"]
+__all__ = ["Batch", "Disclosure", "Journal", "Planned", "digest_of", "digests_of"]
 
 VERSION: Final = 1
+DIGEST_DIGITS: Final = 32
 
 
 class Disclosure(NamedTuple):
@@ -291,11 +292,19 @@ class Journal:
 
 def digest_of(row: Row) -> str:
     """Tells whether a row still says the same; 128 bits, never published."""
-    attributes = row.attributes
-    names = attributes if len(attributes) == 1 else sorted(attributes)
-    pairs = ",".join([f"[{QUOTE(name)},{QUOTE(attributes[name])}]" for name in names])
-    text = f"[{'null' if row.serial is None else row.serial},[{pairs}]]"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return digests_of([row])[0]
+
+
+def digests_of(rows: Sequence[Row]) -> list[str]:
+    """The digests of many rows."""
+    texts: list[bytes] = []
+    for row in rows:
+        attributes = row.attributes
+        names = attributes if len(attributes) == 1 else sorted(attributes)
+        pairs = ",".join([f"[{QUOTE(name)},{QUOTE(attributes[name])}]" for name in names])
+        texts.append(f"[{'null' if row.serial is None else row.serial},[{pairs}]]".encode())
+    digits = sha256_many(texts).hex()
+    return [digits[start : start + DIGEST_DIGITS] for start in range(0, len(digits), 64)]
 
 
 def _planned_json(planned: Planned) -> dict[str, Any]:

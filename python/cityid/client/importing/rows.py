@@ -250,8 +250,12 @@ def _csv_records(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
                 first = file.readline(ROW_BYTES)
             yield line, None
             continue
+        quotes = first.count(b'"')
+        if not quotes:
+            yield line, first.rstrip(b"\r\n")  # nearly all of them
+            continue
         parts = [first]
-        size, quotes = len(first), first.count(b'"')
+        size = len(first)
         while quotes % 2 and len(parts) < ROW_LINES and size <= ROW_BYTES:
             more = waiting.popleft() if waiting else file.readline(ROW_BYTES + 1)
             if not more:

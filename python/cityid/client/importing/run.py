@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, Protocol
 import trio
 
 from cityid._native import commitment, make_item_code, make_item_codes
-from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned, digest_of
+from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned, digest_of, digests_of
 from cityid.client.importing.rows import Columns, Reject, Row
 from cityid.client.operations import ItemColumns, Operation, Range, allocate_range, reserve_range
 from cityid.client.replies import Receipt
@@ -203,6 +203,8 @@ class _Import:
         disclosures = self.journal.disclosures
         id_column = self.columns.column("id") or "id"
         self.summary.read += len(rows)
+        known_before = [row for row in rows if isinstance(row, Row) and row.id in disclosures]
+        digests = dict(zip([row.id for row in known_before], digests_of(known_before), strict=True))
         for row in rows:
             if isinstance(row, Reject):
                 self.summary.rejects.append(row)
@@ -211,7 +213,7 @@ class _Import:
             if known is None:
                 fresh.append(row)
                 continue
-            same = known.digest == digest_of(row)
+            same = known.digest == digests[row.id]
             if row.id in self.journal.committed:
                 if same:
                     self.summary.already += 1
@@ -365,8 +367,8 @@ class _Import:
         known = [self._given_before(row) for row in rows]
         fresh = [row for row, given in zip(rows, known, strict=True) if given is None]
         serials = [self._free.popleft() if row.serial is None else row.serial for row in fresh]
-        codes = self.target.codes(serials)
-        new = [self._disclosure(*parts) for parts in zip(fresh, serials, codes, strict=True)]
+        codes, digests = self.target.codes(serials), digests_of(fresh)
+        new = [self._disclosure(*parts) for parts in zip(fresh, serials, codes, digests, strict=True)]
         self.journal.disclose(new)
         return [given for given in known if given is not None] + new
 
@@ -460,7 +462,7 @@ class _Import:
         is_there = all(row.get("verdict") == "REGISTERED" and row.get("code") == disclosure.code for row in found)
         return is_there and registered == ours
 
-    def _disclosure(self, row: Row, serial: int, code: str) -> Disclosure:
+    def _disclosure(self, row: Row, serial: int, code: str, digest: str) -> Disclosure:
         schemas, adopted = self._schemas, self.adoption is not None
         attributes = {
             # A fresh salt for each: an attribute is shown, or erased, without touching the others. An old number that
@@ -469,7 +471,7 @@ class _Import:
             for name, value in row.attributes.items()
             if not (adopted and name == "id")
         }
-        return Disclosure(row.id, row.line, digest_of(row), serial, code, attributes)
+        return Disclosure(row.id, row.line, digest, serial, code, attributes)
 
     def _in_batches(self, disclosures: Sequence[Disclosure]) -> list[list[Disclosure]]:
         adopted = self.adoption is not None

@@ -160,6 +160,8 @@ pub struct Counters {
     pub batches: AtomicU64,
     /// Transactions taken in, by clients and peers.
     pub transactions: AtomicU64,
+    /// Blocks executed: one for each height, unless rounds failed with different batches.
+    pub executions: AtomicU64,
     /// Transactions committed.
     pub committed: AtomicU64,
     /// Transactions refused by the rule.
@@ -328,6 +330,7 @@ impl Ledger {
         if let Some(last) = lock(&self.outcome).as_ref().filter(is_same) {
             return Ok(last.clone());
         }
+        self.counters.executions.fetch_add(1, Ordering::Relaxed);
         let transactions = batches.iter().flat_map(|batch| &batch.transactions);
         let executed = execute(&parent.state, height, &parent.rules.parameters, transactions, |id| parent.included.contains(id));
         let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
