@@ -1,10 +1,11 @@
 """What a city proposes: the oldest batches within its bounds, and in a later round what was executed already."""
 
+from tests.unit.test_batches import Desk
+
 from cityid.node.heights import Height, next_height
 from cityid.node.outbox import Outbox
 from cityid.node.ports import Now, PendingProposal, Settings
 from cityid.node.proposals import Proposals
-from tests.unit.test_batches import Desk
 
 NOW = Now(0, 1_790_000_000_000)
 

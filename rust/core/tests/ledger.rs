@@ -535,10 +535,8 @@ fn batches_of_a_round_that_failed_are_not_executed_again() {
 #[test]
 fn a_proposer_finds_how_many_batches_have_so_many_items() {
     let (mut world, _, org) = World::with_organisation();
-    let bodies: Vec<Vec<u8>> = [&[1, 2, 3][..], &[4], &[5, 6]]
-        .into_iter()
-        .map(|serials| assemble_batch(1, &world.signed(register(serials), &[&org]).1))
-        .collect();
+    let bodies: Vec<Vec<u8>> =
+        [&[1, 2, 3][..], &[4], &[5, 6]].into_iter().map(|serials| assemble_batch(1, &world.signed(register(serials), &[&org]).1)).collect();
     let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
     let digests: Vec<Hash> = world.ledger.ingest(&slices).into_iter().map(|(digest, _)| digest).collect();
     let counts: Vec<usize> = [0, 1, 3, 4, 5, 6, 100].map(|items| world.ledger.within_items(&digests, items)).into();

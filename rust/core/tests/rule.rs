@@ -920,8 +920,7 @@ fn a_city_with_many_keys_can_still_rotate_them() {
     let mut genesis = support::genesis_of(4);
     genesis.cities[1].transaction = (400..416).map(|number| support::public(number, 1)).collect();
     let mut state = State::new();
-    let changes: Vec<Change> =
-        genesis.records().into_iter().map(|(key, record)| Change::new(&key, &record)).collect();
+    let changes: Vec<Change> = genesis.records().into_iter().map(|(key, record)| Change::new(&key, &record)).collect();
     state.apply(&changes);
     let subject = Holder { city: city(0), org: None };
     let add = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(420, 1), from: 0, until: None, possession: [0; 64] }];

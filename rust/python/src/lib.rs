@@ -47,6 +47,7 @@ mod _native {
     use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
-        build_item_transaction, build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,
+        build_item_transaction, build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message,
+        record_json, transaction_json,
     };
 }

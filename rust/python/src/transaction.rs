@@ -74,11 +74,7 @@ struct Frame {
     signers: Vec<Bytes>,
 }
 
-fn build<'py>(
-    py: Python<'py>,
-    frame: &Frame,
-    operations: impl FnOnce() -> Result<Vec<Operation>, Error> + Send,
-) -> PyResult<Built<'py>> {
+fn build<'py>(py: Python<'py>, frame: &Frame, operations: impl FnOnce() -> Result<Vec<Operation>, Error> + Send) -> PyResult<Built<'py>> {
     let mut signers: Vec<[u8; 32]> = frame.signers.iter().map(|signer| signer.fixed("a public key")).collect::<PyResult<_>>()?;
     signers.sort_unstable();
     if !(8..=32).contains(&frame.nonce.len()) {

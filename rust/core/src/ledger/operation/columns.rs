@@ -100,11 +100,8 @@ mod tests {
 
     fn columns(serials: &[u32], aliases: &[Option<&str>]) -> ItemColumns {
         let (city, org) = (City::parse("130100").unwrap(), Org::parse("A7K2").unwrap());
-        let category = Category {
-            use_: Use::parse("60").unwrap(),
-            class: Class::parse("010203").unwrap(),
-            model: Model::parse("1").unwrap(),
-        };
+        let category =
+            Category { use_: Use::parse("60").unwrap(), class: Class::parse("010203").unwrap(), model: Model::parse("1").unwrap() };
         ItemColumns {
             holder: Holder { city, org: Some(org) },
             category,
