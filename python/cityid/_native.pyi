@@ -38,6 +38,7 @@ __all__ = [
     "Told",
     "Trust",
     "Verdict",
+    "build_item_transaction",
     "build_transaction",
     "check_uscc",
     "checkpoint_body",
@@ -56,6 +57,7 @@ __all__ = [
     "leaf_hash",
     "log_root",
     "make_item_code",
+    "make_item_codes",
     "message_height",
     "parse_many",
     "parse_prefix",
@@ -138,6 +140,11 @@ def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[li
 def make_item_code(city: str, org: str | None, use: str, cls: str, model: str, serial: int) -> str:
     """The canonical code of an item, its check character included. Raises `CodeError` for a part that breaks the
     grammar.
+    """
+
+def make_item_codes(category: str, serials: Sequence[int]) -> list[str]:
+    """The same for many items of one category, which is given by its canonical code. Raises `CodeError` or
+    `MalformedInput` when that is something else, or a serial is too large.
     """
 
 def check_uscc(text: str) -> None:
@@ -504,6 +511,24 @@ def build_transaction(
     `CodeError`.
     """
 
+def build_item_transaction(
+    genesis_hash: bytes,
+    valid_until: int,
+    nonce: bytes,
+    signers: Sequence[bytes],
+    *,
+    category: str,
+    serials: Sequence[int],
+    commitments: Sequence[Sequence[tuple[str, bytes]]],
+    namespace: str,
+    aliases: Sequence[str | None],
+) -> tuple[bytes, bytes, bytes]:
+    """The same for many items of one category, given as columns: what `register_items` and `register_aliases` say.
+
+    `category` is the canonical code of the category; a row is a serial, its commitments (name, 32 bytes) and its old
+    number in `namespace` or None. A column without any entry may be empty. Raises `MalformedInput`, `CodeError`.
+    """
+
 def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes:
     """A transaction from its body and a signature of each signer, in ascending order of their keys.
 
@@ -645,6 +670,10 @@ class Ledger:
         """The body of a batch in the pool."""
     def includable(self, digest: Buffer, height: int) -> bool:
         """Whether every transaction of the batch may still stand in a block of this height."""
+    def within_items(self, digests: Buffer, items: int) -> int:
+        """How many of the first of these batches (joined 32-byte digests) have at most so many items together; at least
+        one, if there is any. An operation on no item counts as one.
+        """
     def expired(self, digest: Buffer, height: int) -> bool:
         """Whether a transaction of a batch in the pool can stand in no block of this height or above."""
     def forget(self, digests: Buffer) -> None:
@@ -718,8 +747,8 @@ class Ledger:
         empty. Ranges have no code. Raises `CodeError`, `MalformedInput`.
         """
     def counters(self) -> dict[str, int]:
-        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `committed`,
-        `rejected`.
+        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `executions`,
+        `committed`, `rejected`.
         """
 
 @final
