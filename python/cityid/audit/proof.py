@@ -354,7 +354,8 @@ def _check_since(audit: Audit, folder: Path) -> None:
             verify_consistency(since.size, audit.head_height + 1, proof, root, audit.head_root)
         except ProofInvalid as error:
             raise ProofInvalid(f"the log is not the one of the visit before, continued: {error}") from None
-    shown = {subject.key.hex(): subject for subject in audit.subjects}
+    # A range that changed hands since then is another holder's now, and shown among the others.
+    shown = {subject.key.hex(): subject for subject in (*audit.subjects, *audit.others)}
     with named(f"since/{SEEN}"):
         for key, number, sha256 in since.records:
             if (subject := shown.get(key)) is None:
