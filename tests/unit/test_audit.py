@@ -365,6 +365,7 @@ def test_a_range_that_changed_hands_since_the_last_visit_is_shown_with_its_new_h
     verify_audit(folder, chain.trust, since=before)
     assert table(folder, "ranges.csv") == []
     assert LAMP in [row["code"] for row in table(folder, "codes.csv")], "codes never change"
+    assert [row["operations"] for row in table(folder, "transactions.csv")] == ["offer_transfer", "accept_transfer"]
     # The next visit has nothing of it to look for.
     chain.decide()
     later = audit(chain, tmp_path / "later", 15, None, since=folder)
