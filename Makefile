@@ -88,7 +88,6 @@ sim-mutants: $(mutants) ## plant every known bug in turn: each must be found
 twins: $(extension) ## every city but one honest, one running twice: schedules of partitions, none may fork
 	@$(bin)/cityid twins $(ARGS)
 
-
 docs: $(extension) ## API pages of both languages, under build/docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables
 	@rm -rf build/docs && mkdir -p build/docs && cp -r "$${CARGO_TARGET_DIR:-target}/doc" build/docs/rust
