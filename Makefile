@@ -30,7 +30,7 @@ extension := .venv/extension.stamp
 rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench chaos sim docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ format: $(locked) ## rewrite the sources in the house style
 
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
+
+chaos: $(extension) ## real nodes in namespaces, with faults of the kernel (root); writes build/chaos/results.md
+	@$(bin)/python -m tests.chaos $(ARGS)
 
 sim: $(extension) ## seeded clusters on virtual time
 	@$(bin)/cityid sim $(ARGS)

@@ -126,7 +126,7 @@ class Nodes:
 
     async def height(self) -> int:
         """The highest height that any node has."""
-        found = [await self.status(city) for city in self.local.processes if city not in self.parted]
+        found = [await self.status(city) for city in list(self.local.processes) if city not in self.parted]
         return max((int(status["height"]) for status in found if status is not None), default=0)
 
     async def until_ready(self, *cities: str, seconds: float = START_S) -> None:
