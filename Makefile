@@ -26,11 +26,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 bin := .venv/bin
 locked := .venv/locked.stamp
 extension := .venv/extension.stamp
+mutants := build/mutants/extension.stamp
 
 rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim sim-long docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench chaos sim sim-long sim-mutants twins docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ format: $(locked) ## rewrite the sources in the house style
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
 
+chaos: $(extension) ## real nodes in namespaces, with faults of the kernel (root); writes build/chaos/results.md
+	@$(bin)/python -m tests.chaos $(ARGS)
+
 # Without ARGS the runs that a change has to pass: ten simulated days of four to seven cities, an hour of twenty, and
 # dense trouble, a transaction a second and a fault a minute at least.
 sim: $(extension) ## seeded clusters on virtual time: ten days in minutes, or ARGS="--seeds 1000"
@@ -80,6 +84,12 @@ sim: $(extension) ## seeded clusters on virtual time: ten days in minutes, or AR
 sim-long: $(extension) ## a simulated year; what was interrupted goes on where it was
 	@mkdir -p build
 	@$(bin)/cityid sim --suite year --jobs $$(nproc) --keep build --resume build/sim-year.jsonl
+
+sim-mutants: $(mutants) ## plant every known bug in turn: each must be found
+	@PYTHONPATH=build/mutants $(bin)/python -m cityid mutants $(ARGS)
+
+twins: $(extension) ## every city but one honest, one running twice: schedules of partitions, none may fork
+	@$(bin)/cityid twins $(ARGS)
 
 docs: $(extension) ## API pages of both languages, under build/docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables
@@ -122,4 +132,15 @@ $(locked): requirements-dev.lock | $(bin)/python
 $(extension): $(locked) $(rust_sources) $(manifests)
 	@echo 'Building the extension'
 	@PATH="$(CURDIR)/$(bin):$$PATH" python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The package once more, by links, with an extension in which bugs can be planted (Cargo feature `mutants`). It lies where no
+# install looks: only who puts build/mutants before everything else on the path gets it.
+$(mutants): $(extension)
+	@echo 'Building the extension in which bugs can be planted'
+	@cargo build --quiet --locked --release -p cityid-python --features mutants
+	@rm -rf build/mutants && mkdir -p build/mutants/cityid
+	@ln -s $(CURDIR)/python/cityid/* build/mutants/cityid/
+	@rm build/mutants/cityid/_native.abi3.so
+	@cp "$${CARGO_TARGET_DIR:-target}/release/lib_native.so" build/mutants/cityid/_native.abi3.so
 	@touch $@

@@ -19,6 +19,7 @@ from cityid.cli import (
     importing,
     items,
     key_files,
+    mutants,
     network,
     organisations,
     profiles,
@@ -28,6 +29,7 @@ from cityid.cli import (
     tracing,
     transactions,
     trusts,
+    twins,
     verdicts,
 )
 from cityid.cli.output import fail
@@ -58,7 +60,7 @@ GROUPS: Final = (
         sealing,
         transactions,
     ),
-    *(governing, verdicts, tracing, auditing, demo, simulation),
+    *(governing, verdicts, tracing, auditing, demo, simulation, twins, mutants),
 )
 for group in GROUPS:
     group.add_commands(app)

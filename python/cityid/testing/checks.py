@@ -5,7 +5,8 @@ After each step:
 - At one height one value is certified, whoever has seen the certificate: precommits of a quorum count as soon as they
   are sent. Two rounds of one value are no fork.
 - No honest city signs two different proposals, prevotes or precommits for one height and round, and none votes for a
-  block that its disk does not hold whole (P37): so no block is decided that nobody has.
+  block that its disk does not hold whole (P37): so no block is decided that nobody has. None cosigns, or reports, a
+  height that its disk does not hold.
 - Only cities of a height's committee sign for it, each with the key that the chain names; the commit certificate of
   every height counts under that committee.
 - One value, one state root and one next committee a height, for all honest cities, also across restarts; the state root
@@ -25,6 +26,7 @@ from typing import Final
 
 from cityid._native import header_json, verify_certificate, verify_signature
 from cityid.errors import CertificateInvalid
+from cityid.node.messages import decode_cosignature
 from cityid.testing.faults import Disk
 
 _HEAD = Struct(">BQI")  # kind, height, round of a consensus message
@@ -129,6 +131,11 @@ class Checks:
             if not disk.holds(height, message[_HEAD.size : -84]):
                 why = f"{city} votes at height {height} for a block that its disk does not hold"
                 raise Violation(why, kind="unheld")
+
+    def check_cosigned(self, city: str, payload: bytes, disk: Disk) -> None:
+        """What an honest city cosigns survives a power cut there."""
+        if city not in self.liars and (height := decode_cosignature(payload).height) > len(disk.heights):
+            raise Violation(f"{city} cosigns height {height}, which its disk does not hold", kind="unheld")
 
     def on_commit(
         self,

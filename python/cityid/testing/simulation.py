@@ -507,6 +507,8 @@ class Simulation:
                 if kind == messages.CONSENSUS:
                     self.checks.on_message(node.code, payload)
                     self.checks.check_body(node.code, payload, node.disk)
+                elif kind == messages.COSIGNATURE:
+                    self.checks.check_cosigned(node.code, payload, node.disk)
                 self._trace.update(payload)
                 for receiver in self._nodes if peer is None else self._named(peer):
                     if receiver in node.links:
@@ -563,6 +565,8 @@ class Simulation:
         """What a city has committed and made durable is what the others have."""
         ledger = node.ledger
         assert ledger is not None, "only cities that run commit"
+        if ledger.height > len(node.disk.heights):
+            raise Violation(f"{node.name} reports height {ledger.height}, which its disk does not hold", kind="unheld")
         record = node.disk.heights[ledger.height - 1]
         first = self.checks.on_commit(
             node.code, ledger.height, value=ledger.log_root, state_root=ledger.state_root,

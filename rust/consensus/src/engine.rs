@@ -17,11 +17,12 @@ use crate::inbox::{admit, Early, EARLY_PER_VALIDATOR};
 use crate::verifier::{polka_claims, Claim, Verifier, VerifyCounters};
 use cityid_core::error::Error;
 use cityid_core::hash::Hash;
+use cityid_core::mutants::{planted, Mutant};
 use cityid_core::vote::{CommitCertificate, MAX_VALIDATORS};
-use malachitebft_core_consensus::{process, Input, LocallyProposedValue, Params, PeerId, ProposedValue};
+use malachitebft_core_consensus::{process, Input, LocallyProposedValue, Params, PeerId, ProposedValue, ThresholdParams};
 use malachitebft_core_types::{
-    CommitSignature, ExtendedCommitCertificate, LinearTimeouts, Timeout, Validity, ValueOrigin, ValuePayload, ValueResponse,
-    VoteExtensionPolicy, VoteExtensions,
+    CommitSignature, ExtendedCommitCertificate, LinearTimeouts, ThresholdParam, Timeout, Validity, ValueOrigin, ValuePayload,
+    ValueResponse, VoteExtensionPolicy, VoteExtensions,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -146,6 +147,8 @@ impl Engine {
             effects: Vec::new(),
             stopped: None,
             signed: 0,
+            #[cfg(feature = "mutants")]
+            unlocked: Default::default(),
         };
         Ok(Engine { host, phase: Phase::New, early: Early::new(), counters: Counters::default(), peer })
     }
@@ -365,7 +368,7 @@ impl Engine {
         if matches!(self.phase, Phase::New) {
             let params = Params {
                 address: self.host.address,
-                threshold_params: Default::default(),
+                threshold_params: thresholds(),
                 // The value is an id and its block travels by our own protocol. (With ProposalOnly every proposal would
                 // count as valid by itself.)
                 value_payload: ValuePayload::ProposalAndParts,
@@ -393,6 +396,8 @@ impl Engine {
         };
         self.counters.inputs += 1;
         let host = &mut self.host;
+        #[cfg(feature = "mutants")]
+        host.unlocked.note(&input);
         let outcome: Result<(), malachitebft_core_consensus::Error<Network>> =
             process!(input: input, state: &mut state, metrics: &(), with: request => host.handle(request));
         self.phase = Phase::Running(state);
@@ -473,7 +478,7 @@ impl Engine {
             let own = match input {
                 Input::Vote(vote) => Claim::of_vote(network, set, vote).map(|claim| vec![claim]),
                 Input::Proposal(proposal) => Claim::of_proposal(network, set, proposal).map(|claim| vec![claim]),
-                Input::PolkaCertificate(certificate) => polka_claims(network, set, certificate, Default::default()).ok(),
+                Input::PolkaCertificate(certificate) => polka_claims(network, set, certificate, thresholds()).ok(),
                 _ => Some(Vec::new()),
             };
             let own = own.ok_or_else(|| damaged(position, "it is of somebody who is not in the validator set"))?;
@@ -536,6 +541,14 @@ impl Engine {
         self.host.effects.push(message);
         self.host.effects.push(Effect::Restream { height, round, valid_round, value: own.value.0 });
     }
+}
+
+/// More than two thirds decide, more than one third has an honest one in it (P36).
+fn thresholds() -> ThresholdParams {
+    if planted(Mutant::QuorumOffByOne) {
+        return ThresholdParams { quorum: ThresholdParam::new(3, 7), ..ThresholdParams::default() };
+    }
+    ThresholdParams::default()
 }
 
 fn start(height: u64, set: &ValidatorSet) -> Input<Network> {

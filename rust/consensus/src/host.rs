@@ -33,6 +33,8 @@ pub(crate) struct Host {
     /// Why the engine stopped, if it did.
     pub stopped: Option<String>,
     pub signed: u64,
+    #[cfg(feature = "mutants")]
+    pub unlocked: crate::unlocked::Unlocked,
 }
 
 impl Host {
@@ -41,6 +43,8 @@ impl Host {
         use malachite::Effect as Request;
         match request {
             Request::SignVote(vote, resume) => {
+                #[cfg(feature = "mutants")]
+                let vote = self.unlocked.vote(vote);
                 let message = self.network.vote_bytes(&vote);
                 let signature = self.sign(vote.height.0, message)?;
                 Ok(resume.resume_with(SignedVote::new(vote, signature)))

@@ -17,6 +17,8 @@ mod effect;
 mod engine;
 mod host;
 mod inbox;
+#[cfg(feature = "mutants")]
+mod unlocked;
 mod verifier;
 
 pub use codec::{message_height, MAX_MESSAGE_BYTES};

@@ -4,6 +4,7 @@
 use crate::code::City;
 use crate::error::Error;
 use crate::hash::{tagged, Hash, Suite, Tag};
+use crate::mutants::{planted, Mutant};
 use crate::wire::{Decoder, Encoder};
 
 /// The most validators that a set may have.
@@ -169,7 +170,7 @@ impl ValidatorSet {
 
     /// The least number of votes that is more than two thirds.
     pub fn quorum(&self) -> usize {
-        self.members.len() * 2 / 3 + 1
+        self.members.len() * 2 / 3 + 1 - usize::from(planted(Mutant::QuorumOffByOne))
     }
 
     /// The canonical bytes: `[[city, suite, key], …]`.

@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod listing;
 pub mod log;
 pub mod map_key;
+pub mod mutants;
 pub mod profile;
 pub mod reading;
 pub mod record;

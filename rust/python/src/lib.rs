@@ -9,6 +9,8 @@ mod consensus;
 pub mod error;
 mod history;
 mod ledger;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod proofs;
 mod tables;
 mod transaction;
@@ -31,22 +33,26 @@ mod _native {
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]
-    use super::code::{check_uscc, make_item_code, parse_many, Code, Members};
+    use super::code::{check_uscc, make_item_code, make_item_codes, parse_many, Code, Members};
     #[pymodule_export]
     use super::consensus::{message_height, verify_certificate, Consensus};
     #[pymodule_export]
     use super::history::{deciding_record, encode_audit_block, find_version, is_under, parse_prefix, AuditPage, Auditor, History, Told};
     #[pymodule_export]
     use super::ledger::{validator_set, Candidate, Commit, Ledger, Snapshot};
+    #[cfg(feature = "mutants")]
+    #[pymodule_export]
+    use super::mutants::plant;
     #[pymodule_export]
     use super::proofs::{
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
     #[pymodule_export]
-    use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
+    use super::tables::{storage_receipt_message, Table, TableHead, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
-        build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,
+        build_item_transaction, build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message,
+        record_json, transaction_json,
     };
 }

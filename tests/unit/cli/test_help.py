@@ -78,5 +78,5 @@ def test_every_command_is_used_by_a_test_against_live_nodes() -> None:
     assert not missing, f"a command exists only if an end-to-end test uses it: {missing}"
 
 
-STARTED = {"up", "run", "demo", "sim"}
-"""By the fixtures of those tests, or as whole programs."""
+STARTED = {"up", "run", "demo", "sim", "twins", "mutants"}
+"""By the fixtures of those tests, or as whole programs; the last three have no nodes but their own."""
