@@ -31,7 +31,7 @@ mutants := build/mutants/extension.stamp
 rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim sim-mutants twins docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim sim-long sim-mutants twins docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,14 +73,20 @@ format: $(locked) ## rewrite the sources in the house style
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
 
+# Without ARGS the runs that a change has to pass: ten simulated days of four to seven cities, an hour of twenty, and
+# dense trouble, a transaction a second and a fault a minute at least.
+sim: $(extension) ## seeded clusters on virtual time: ten days in minutes, or ARGS="--seeds 1000"
+	@$(bin)/cityid sim $(if $(ARGS),$(ARGS),--suite ci --jobs $$(nproc) --keep build)
+
+sim-long: $(extension) ## a simulated year; what was interrupted goes on where it was
+	@mkdir -p build
+	@$(bin)/cityid sim --suite year --jobs $$(nproc) --keep build --resume build/sim-year.jsonl
+
 sim-mutants: $(mutants) ## plant every known bug in turn: each must be found
 	@PYTHONPATH=build/mutants $(bin)/python -m cityid mutants $(ARGS)
 
 twins: $(extension) ## every city but one honest, one running twice: schedules of partitions, none may fork
 	@$(bin)/cityid twins $(ARGS)
-
-sim: $(extension) ## seeded clusters on virtual time
-	@$(bin)/cityid sim $(ARGS)
 
 docs: $(extension) ## API pages of both languages, under build/docs
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables

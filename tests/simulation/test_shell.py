@@ -14,7 +14,8 @@ from cityid.testing import Violation
 from cityid.testing.faults import BROKEN, FULL
 from cityid.testing.runs import Outcome, run_in_shell, scenario
 from cityid.testing.schedule import What
-from cityid.testing.shell import SWITCH, ShellSimulation, TornLog, deterministic
+from cityid.testing.shell import ShellSimulation
+from cityid.testing.shell_ports import SWITCH, TornLog, deterministic
 
 BUSY = {"heartbeat_ms": 100}
 

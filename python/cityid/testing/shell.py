@@ -2,7 +2,9 @@
 
 The event heap (`simulation`) is many times faster and has the volume; here the asynchronous shell itself is under test:
 its tasks, lanes, queues, cancellation and back-pressure, and the real vote log with torn records. Three ports of the
-host are x The vote log is `node.wal.VoteLog` on a file in memory.
+host are simulated (`shell_ports`): threads (a call takes virtual time, and a crash cuts it off), peers (frames over
+`faults.Network`, into the host's bounded inbox), and the store (`faults.Disk`). The vote log is the real one, on a file
+in memory.
 
 Trio is deterministic only by two of its private names (`deterministic`); a test guards them. A paused city is one
 whose calls and frames do not come back: its timers still fire, unlike under SIGSTOP. The clients, checks and schedules
@@ -10,24 +12,20 @@ are those of the event heap.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from heapq import heappop, heappush
-from pathlib import Path
 from random import Random
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final
 
 import trio
-import trio._core._run as trio_run
 from trio.testing import MockClock
 
 from cityid._native import Answer, Genesis, Ledger
-from cityid.errors import StorageError
 from cityid.node import messages
-from cityid.node.driver import Driver
 from cityid.node.host import Host, Outcome
 from cityid.node.messages import Frame
 from cityid.node.ports import (
@@ -38,7 +36,6 @@ from cityid.node.ports import (
     Effect,
     Event,
     HeightRecord,
-    Now,
     Recovered,
     Refused,
     Settings,
@@ -47,182 +44,26 @@ from cityid.node.ports import (
     WriteStore,
 )
 from cityid.node.telemetry import Log
-from cityid.node.wal import VoteLog
 from cityid.testing.checks import Checks, Violation
 from cityid.testing.clients import Clients
-from cityid.testing.faults import FULL, Disk, Network, NetworkFaults
+from cityid.testing.faults import FULL, Network, NetworkFaults
 from cityid.testing.keys import GENESIS_TIME_MS, SeededSigner, city_codes, seeded_genesis, seeded_signer
+from cityid.testing.shell_ports import (
+    CutDriver,
+    LastEffects,
+    Life,
+    Peers,
+    ShellCity,
+    Store,
+    Threads,
+    TornLog,
+    deterministic,
+)
 
-SWITCH: Final = "_ALLOW_DETERMINISTIC_SCHEDULING"  # and the generator `_r`, which it makes Trio use
 INBOX: Final = 256
 """Lots of frames that wait for a host; then the network waits."""
 MAX_UNDELIVERED: Final = 50_000
 """Frames on their way to one city; a sender's further ones are lost, as a full outbox loses them."""
-
-_Result = TypeVar("_Result")
-_Arguments = TypeVarTuple("_Arguments")
-
-
-@contextmanager
-def deterministic(seed: object) -> Iterator[None]:
-    """Within it Trio schedules its tasks in an order that follows from the seed alone."""
-    names = vars(trio_run)
-    before = names[SWITCH]
-    names[SWITCH] = True
-    trio_run._r.seed(f"trio {seed}")
-    try:
-        yield
-    finally:
-        names[SWITCH] = before
-
-
-class TornLog:
-    """The vote log of one city on a file in memory; a crash may leave half of a record."""
-
-    def __init__(self, city: str) -> None:
-        self._path = Path(f"votes of {city}")
-        self._descriptor = os.memfd_create(city)
-        self._log = VoteLog(self._path, self._descriptor)
-
-    def recover(self, next_height: int) -> tuple[int, tuple[bytes, ...]]:
-        """Open it anew, as a node does that starts."""
-        self._log = VoteLog(self._path, self._descriptor)
-        return self._log.recover(next_height)
-
-    def append(self, height: int, entries: Sequence[bytes]) -> None:
-        """As the real one does, because it is the real one."""
-        self._log.append(height, entries)
-
-    def tear(self, height: int, entries: Sequence[bytes], random: Random) -> bool:
-        """The power goes while this is written: some first bytes of it reach the file. Whether some are missing."""
-        before = self._read()
-        self._log.append(height, entries)
-        after = self._read()
-        changed = [at for at in range(len(after)) if after[at : at + 1] != before[at : at + 1]]
-        cut = random.randint(changed[0], changed[-1] + 1) if changed else len(after)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, after[:cut] + before[cut:], 0)
-        return bool(changed) and changed[0] < cut <= changed[-1]
-
-    def close(self) -> None:
-        """Free the memory."""
-        os.close(self._descriptor)
-
-    def _read(self) -> bytes:
-        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-
-
-@dataclass(slots=True)
-class Life:
-    """One life of a city, from start to crash. After the crash nothing of it reaches the world."""
-
-    city: "ShellCity"
-    ledger: Ledger
-    inbox: trio.MemorySendChannel[list[Frame]]
-    receive: trio.MemoryReceiveChannel[list[Frame]]
-    host: Host = field(init=False)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    in_flight: list[list[AppendVotes | WriteStore]] = field(default_factory=list)
-    over: bool = False
-
-
-@dataclass(slots=True)
-class ShellCity:
-    """One city: what survives a crash, and its present life."""
-
-    code: str
-    votes: TornLog
-    disk: Disk = field(default_factory=Disk)
-    keys: dict[tuple[str, bytes], SeededSigner] = field(default_factory=dict)
-    life: Life | None = None
-    lives: int = 0
-    clock_ahead_ms: int = 0
-    crash_after_effects: int | None = None
-    running: trio.Event = field(default_factory=trio.Event)  # not set while it is paused
-    arrivals: list[tuple[int, int, Frame]] = field(default_factory=list)  # when, number
-    arrived: trio.Event = field(default_factory=trio.Event)
-
-    def find(self, purpose: str, public_key: bytes) -> SeededSigner | None:
-        """A key of this city (`ports.Keyring`)."""
-        return self.keys.get((purpose, public_key))
-
-
-class _LastEffects(list[Effect]):
-    """Effects after which the power goes."""
-
-    def __init__(self, effects: Iterable[Effect], then: Callable[[], None]) -> None:
-        super().__init__(effects)
-        self._then = then
-
-    def __iter__(self) -> Iterator[Effect]:
-        yield from super().__iter__()
-        self._then()
-
-
-class _CutDriver(Driver):
-    """A driver whose city may lose its power between two effects."""
-
-    watch: Callable[[Event, list[Effect]], list[Effect]]
-
-    def step(self, event: Event, now: Now) -> list[Effect]:
-        """The effects that the city lives to obey."""
-        return self.watch(event, super().step(event, now))
-
-
-class _Peers:
-    """Frames of one life (`host.Sender`)."""
-
-    def __init__(self, send: Callable[[str | None, int, bytes], None]) -> None:
-        self._send = send
-
-    def send(self, peer: str, kind: int, payload: bytes, *, urgent: bool) -> bool:
-        """One frame to one city."""
-        self._send(peer, kind, payload)
-        return True
-
-    def broadcast(self, kind: int, payload: bytes, *, urgent: bool) -> int:
-        """One frame to all."""
-        self._send(None, kind, payload)
-        return 0
-
-
-class _Threads:
-    """What threads do, on virtual time, for one life (`host.RunBlocking`).
-
-    Of a write that a crash cuts off some first part happens (`ShellSimulation._cut`).
-    """
-
-    def __init__(self, life: Life, wait: Callable[[bool], Awaitable[None]]) -> None:
-        self._life = life
-        self._wait = wait
-
-    async def __call__(self, function: Callable[[*_Arguments], _Result], /, *arguments: *_Arguments) -> _Result:
-        """Call it after a while."""
-        life, node = self._life, self._life.city
-        writes = [write for argument in arguments for write in _writes(argument)]
-        if writes:
-            life.in_flight.append(writes)
-        await self._wait(bool(writes))
-        await node.running.wait()
-        if writes:
-            life.in_flight.remove(writes)
-            if node.disk.failure is not None:
-                raise StorageError(f"The disk of {node.code} failed: {node.disk.failure}.")
-        return function(*arguments)
-
-
-class _Store:
-    """The store of one life (`host.StoreWriter`)."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self.batch = disk.batch
-        self.block = disk.block
-
-    def write(self, writes: Sequence[WriteStore]) -> None:
-        """All of it, at once."""
-        self._disk.waiting_writes += writes
-        self._disk.sync_store(len(writes))
 
 
 class ShellSimulation:
@@ -440,7 +281,7 @@ class ShellSimulation:
             )
         vote_height, vote_entries = node.votes.recover(ledger.height + 1)
         recovered = replace(node.disk.recovered(), vote_height=vote_height, vote_entries=vote_entries)
-        driver = _CutDriver(
+        driver = CutDriver(
             genesis=self.genesis,
             ledger=ledger,
             city=node.code,
@@ -455,12 +296,12 @@ class ShellSimulation:
         life.host = Host(
             driver,
             ledger,
-            store=_Store(node.disk),
+            store=Store(node.disk),
             votes=node.votes,
-            peers=_Peers(partial(self._send, life)),
+            peers=Peers(partial(self._send, life)),
             log=self._log,
             tell=partial(self._tell, life),
-            run_blocking=_Threads(life, self._wait),
+            run_blocking=Threads(life, self._wait),
             wall_ms=lambda: self.now_ms + node.clock_ahead_ms,
         )
         return life, recovered
@@ -501,7 +342,7 @@ class ShellSimulation:
         if len(effects) <= node.crash_after_effects:
             node.crash_after_effects -= len(effects)
             return effects
-        return _LastEffects(effects[: node.crash_after_effects], partial(self._cut, life))
+        return LastEffects(effects[: node.crash_after_effects], partial(self._cut, life))
 
     # ------------------------------------------------------------ ports of the host
 
@@ -565,13 +406,6 @@ class ShellSimulation:
         )  # fmt: skip
         if first:
             self.clients.on_first_commit(ledger)
-
-
-def _writes(argument: object) -> list[AppendVotes | WriteStore]:
-    """What a call makes durable, if anything."""
-    if not isinstance(argument, list):
-        return []
-    return [write for write in argument if isinstance(write, AppendVotes | WriteStore)]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
