@@ -1,4 +1,4 @@
-"""The library that makes a node's disk fail and its clock go wrong (`shim.c`), and a page for each city that says how."""
+"""The library that makes a node's disk fail and its clock go wrong (`shim.c`), and a page for each city: how."""
 
 import mmap
 from pathlib import Path
