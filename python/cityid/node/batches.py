@@ -5,6 +5,7 @@ when f + 1 cities of the committee said so. Transactions whose batch can no long
 anew, and the old batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
@@ -35,6 +36,7 @@ class Batches:
         self._verifying: dict[bytes, tuple[str, bytes, int]] = {}
         self._epoch = 0  # counts changes of limits: what was refused under other ones is looked at again
         self._verifying_bytes = 0
+        self._verifying_of: Counter[str] = Counter()  # the same, by the city that sent them
         self._to_verify: list[bytes] = []
         self._unsealed: list[int] = []
         self._seal_set = self._fetch_set = False
@@ -129,11 +131,12 @@ class Batches:
             return
         if not needed:
             full = self._verifying_bytes + len(body) > self._settings.max_verifying_bytes
-            if full or not self.pool.has_room(peer, len(body)):
+            if full or not self.pool.has_room(peer, self._verifying_of[peer] + len(body)):
                 self._out.log("warning", "batch_dropped", peer=peer, size_bytes=len(body), why="over a bound")
                 return
         self._verifying[digest] = (peer, body, self._epoch)
         self._verifying_bytes += len(body)
+        self._verifying_of[peer] += len(body)
         self._to_verify.append(body)
 
     def flush(self) -> None:
@@ -153,6 +156,7 @@ class Batches:
                 self._to_verify.append(body)
                 continue
             self._verifying_bytes -= len(body)
+            self._verifying_of[peer] -= len(body)
             if error is None:
                 good.append((digest, body))
                 self._add(digest, body, transactions, peer, now)

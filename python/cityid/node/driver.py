@@ -91,7 +91,10 @@ class Driver:
         self.proposals = Proposals(ledger, self._out, self.batches, city=city, parameters=parameters, settings=settings)
         self.checkpoints = Checkpoints(genesis, city)
         self.sync = CatchUp(
-            self._height.committee, window=settings.sync_window, patience_us=settings.sync_patience_ms * 1_000
+            self._height.committee,
+            window=settings.sync_window,
+            patience_us=settings.sync_patience_ms * 1_000,
+            max_bytes=settings.sync_max_bytes,
         )
         self._tip_time_ms = ledger.time_ms
         self._tip_value = ledger.log_root
