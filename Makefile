@@ -31,7 +31,7 @@ mutants := build/mutants/extension.stamp
 rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench sim sim-long sim-mutants twins docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench chaos sim sim-long sim-mutants twins docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ format: $(locked) ## rewrite the sources in the house style
 
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
+
+chaos: $(extension) ## real nodes in namespaces, with faults of the kernel (root); writes build/chaos/results.md
+	@$(bin)/python -m tests.chaos $(ARGS)
 
 # Without ARGS the runs that a change has to pass: ten simulated days of four to seven cities, an hour of twenty, and
 # dense trouble, a transaction a second and a fault a minute at least.

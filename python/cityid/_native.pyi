@@ -32,11 +32,13 @@ __all__ = [
     "Snapshot",
     "StateMap",
     "Table",
+    "TableHead",
     "TableWriter",
     "Tables",
     "Told",
     "Trust",
     "Verdict",
+    "build_item_transaction",
     "build_transaction",
     "check_uscc",
     "checkpoint_body",
@@ -55,6 +57,7 @@ __all__ = [
     "leaf_hash",
     "log_root",
     "make_item_code",
+    "make_item_codes",
     "message_height",
     "parse_many",
     "parse_prefix",
@@ -137,6 +140,11 @@ def parse_many(texts: Sequence[str], members: Members | None = None) -> tuple[li
 def make_item_code(city: str, org: str | None, use: str, cls: str, model: str, serial: int) -> str:
     """The canonical code of an item, its check character included. Raises `CodeError` for a part that breaks the
     grammar.
+    """
+
+def make_item_codes(category: str, serials: Sequence[int]) -> list[str]:
+    """The same for many items of one category, which is given by its canonical code. Raises `CodeError` or
+    `MalformedInput` when that is something else, or a serial is too large.
     """
 
 def check_uscc(text: str) -> None:
@@ -503,6 +511,24 @@ def build_transaction(
     `CodeError`.
     """
 
+def build_item_transaction(
+    genesis_hash: bytes,
+    valid_until: int,
+    nonce: bytes,
+    signers: Sequence[bytes],
+    *,
+    category: str,
+    serials: Sequence[int],
+    commitments: Sequence[Sequence[tuple[str, bytes]]],
+    namespace: str,
+    aliases: Sequence[str | None],
+) -> tuple[bytes, bytes, bytes]:
+    """The same for many items of one category, given as columns: what `register_items` and `register_aliases` say.
+
+    `category` is the canonical code of the category; a row is a serial, its commitments (name, 32 bytes) and its old
+    number in `namespace` or None. A column without any entry may be empty. Raises `MalformedInput`, `CodeError`.
+    """
+
 def finish_transaction(body: Buffer, signatures: Sequence[bytes]) -> bytes:
     """A transaction from its body and a signature of each signer, in ascending order of their keys.
 
@@ -644,6 +670,10 @@ class Ledger:
         """The body of a batch in the pool."""
     def includable(self, digest: Buffer, height: int) -> bool:
         """Whether every transaction of the batch may still stand in a block of this height."""
+    def within_items(self, digests: Buffer, items: int) -> int:
+        """How many of the first of these batches (joined 32-byte digests) have at most so many items together; at least
+        one, if there is any. An operation on no item counts as one.
+        """
     def expired(self, digest: Buffer, height: int) -> bool:
         """Whether a transaction of a batch in the pool can stand in no block of this height or above."""
     def forget(self, digests: Buffer) -> None:
@@ -717,8 +747,8 @@ class Ledger:
         empty. Ranges have no code. Raises `CodeError`, `MalformedInput`.
         """
     def counters(self) -> dict[str, int]:
-        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `committed`,
-        `rejected`.
+        """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `executions`,
+        `committed`, `rejected`.
         """
 
 @final
@@ -819,6 +849,23 @@ class TableWriter:
         """Writes the file, synced, and opens it. Raises `MalformedInput`, `StorageError`; no file is left then."""
 
 @final
+class TableHead:
+    """What the head of a table file says (P43); the rest of the file was not looked at."""
+    @staticmethod
+    def read(path: StrPath) -> TableHead:
+        """Raises `MalformedInput` when it is no head, `StorageError` when it cannot be read."""
+    city: str
+    """Of the range."""
+    cls: str
+    """Of the range."""
+    base: int
+    """First serial of the range."""
+    size: int
+    """How many serials the range has: 1,000 or 1,000,000."""
+    previous: bytes | None
+    """Digest of the file of the version before; None for version 1."""
+
+@final
 class Table:
     """One table file (P43). About 80 kB of memory for a full million; records stay on disk."""
     @staticmethod
@@ -872,10 +919,11 @@ class Tables:
     """A folder of table files named DIGEST.table, each with a small index beside it. For any number of threads."""
     def __new__(cls, directory: StrPath) -> Tables:
         """Opens what is there by the indexes; a table without one is read whole. Raises `StorageError`."""
-    def add(self, path: StrPath) -> Table:
+    def add(self, path: StrPath, *, snapshot: Snapshot | None = None, previous: Table | None = None) -> Table:
         """Reads a file whole and moves it into the folder, which is on the same file system; synced.
 
-        Raises `MalformedInput` when it is no table, `StorageError`.
+        With a snapshot the table is checked in the same reading as `Table.check` does; one that is refused stays where
+        it is. Raises `MalformedInput` when it is no table, `RuleViolation` (`bad_table`), `StorageError`.
         """
     def remove(self, digest: Buffer) -> None:
         """Takes a table out of the folder, damaged or not, and its files off the disk. Raises `StorageError`."""

@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "load_certificates",
     "member_names",
+    "node_toml",
 ]
 
 PREFIX: Final = "MA.156"
@@ -288,28 +289,52 @@ def _write_network(
         for code, pem in certificates.items():
             certificate_file(place / "certificates", code).write_bytes(pem)
     for code, _ in cities:
-        toml = _node_toml(code, addresses, encrypted=passphrase is not None)
+        peers, http = addresses[code]
+        toml = node_toml(
+            code,
+            peers=peers,
+            http=http,
+            others={other: address for other, (address, _) in addresses.items()},
+            passphrase_file=None if passphrase is None else "passphrase",
+        )
         (root / code / "node.toml").write_text(toml, encoding="utf-8")
     return genesis
 
 
-def _node_toml(city: str, addresses: Mapping[str, tuple[str, str]], *, encrypted: bool) -> str:
-    """A city's node.toml: where things are and who the others are; every limit keeps its default."""
-    peer, http = addresses[city]
+def node_toml(
+    city: str,
+    *,
+    peers: str,
+    http: str,
+    others: Mapping[str, str],
+    joins: bool = False,
+    passphrase_file: str | None = None,
+) -> str:
+    """The text of a city's node.toml: where things are and who the others are; every limit keeps its default.
+
+    `peers` and `http` are where this node listens, `others` where the other cities do ("host:port"). A city that
+    `joins` need not stand in the genesis.
+    """
     lines = [
-        "# One node of a cityid network. Paths are relative to this file; cityid.node.config has every setting.",
-        f'city = "{city}"',
+        "# One node of a cityid network. Paths are relative to this file. docs/operating.md has every setting.",
+        f"city = {_quoted(city)}",
+        *(["joins = true  # its keys are those that the chain names; the genesis need not know them"] if joins else []),
         'genesis = "genesis.json"',
         'certificates = "certificates"',
         'keys = "keys"',
         'data = "data"',
-        *(['passphrase_file = "passphrase"  # mode 0600, one line'] if encrypted else []),
+        *([] if passphrase_file is None else [f"passphrase_file = {_quoted(passphrase_file)}  # mode 0600, one line"]),
         "",
         "[listen]",
-        f"peers = {json.dumps(peer)}",
-        f"http = {json.dumps(http)}",
+        f"peers = {_quoted(peers)}",
+        f"http = {_quoted(http)}",
         "",
         "[peers]",
-        *(f"{code} = {json.dumps(address)}" for code, (address, _) in sorted(addresses.items()) if code != city),
+        *(f"{other} = {_quoted(address)}" for other, address in sorted(others.items()) if other != city),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    # JSON's escapes are those of a basic string of TOML, but for DEL, which TOML wants escaped.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

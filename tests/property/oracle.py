@@ -28,7 +28,7 @@ def tagged(tag: bytes, *parts: bytes) -> bytes:
 
 def decode(data: bytes) -> Any:
     """One item of the subset of P1; ValueError for anything not deterministic."""
-    value, end = _item(data, 0)
+    value, end = item_at(data, 0)
     if end != len(data):
         raise ValueError("trailing bytes")
     return value
@@ -38,12 +38,12 @@ def decode_sequence(data: bytes) -> list[Any]:
     """Items one after the other (RFC 8742)."""
     items, at = [], 0
     while at < len(data):
-        item, at = _item(data, at)
+        item, at = item_at(data, at)
         items.append(item)
     return items
 
 
-def _item(data: bytes, at: int) -> tuple[Any, int]:
+def item_at(data: bytes, at: int) -> tuple[Any, int]:
     first = data[at]
     if first == 0xF6:
         return None, at + 1
@@ -66,7 +66,7 @@ def _item(data: bytes, at: int) -> tuple[Any, int]:
         raise ValueError("outside the subset")
     items = []
     for _ in range(argument * (major - 3)):
-        item, at = _item(data, at)
+        item, at = item_at(data, at)
         items.append(item)
     return (items if major == 4 else dict(zip(items[::2], items[1::2], strict=True))), at
 
@@ -365,7 +365,7 @@ def verify_item(answer: bytes, genesis_hash: bytes, validators: Sequence[bytes])
         raise ValueError("another network")
     leaf = digest(b"\0", header_bytes)
     value = root_of_last(leaf, [log_path[at : at + 32] for at in range(0, len(log_path), 32)])
-    _check_commit(commit, genesis_hash, header[2], value, validators)
+    check_commit(commit, genesis_hash, header[2], value, validators)
     chain = Chain(records, table)
     verdict = chain.subject(subject)
     if chain.rest:
@@ -375,9 +375,10 @@ def verify_item(answer: bytes, genesis_hash: bytes, validators: Sequence[bytes])
     return verdict
 
 
-def _check_commit(
+def check_commit(
     commit: list[Any], genesis_hash: bytes, height: int, value: bytes, validators: Sequence[bytes]
 ) -> None:
+    """P35 and P36: more than two thirds of the validators signed for a value at a height."""
     round_, bitmap, signatures = commit
     message = b"cityid/1/V" + genesis_hash + height.to_bytes(8, "big") + round_.to_bytes(4, "big") + b"\xff" * 4 + value
     if int.from_bytes(bitmap, "big") % (1 << 8 * len(bitmap) - len(validators)):

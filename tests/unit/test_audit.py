@@ -348,9 +348,36 @@ def test_nothing_was_removed_since_the_last_visit(chain: Chain, tmp_path: Path) 
         export(client, OFFICE, 12, None, tmp_path / "gap", since=before)
 
 
+def test_a_range_that_changed_hands_since_the_last_visit_is_shown_with_its_new_holder(
+    chain: Chain, tmp_path: Path
+) -> None:
+    before = audit(chain, tmp_path / "before", 1, 12)
+    (place,) = table(before, "ranges.csv")
+    assert place["holder"] == OFFICE
+    span = operations.Range("130100", "010203", 0, 1_000)
+    version = int(place["version"])
+    chain.decide([operations.offer_transfer(span, expected_version=version, to="MA.156.130100.B8L3")])
+    (receipt,) = chain.decide(
+        [operations.accept_transfer(span, expected_version=version + 1)], signer=chain.holder("B8L3")
+    )
+    assert receipt["status"] == "committed", receipt
+    folder = audit(chain, tmp_path / "visit", 13, None, since=before)
+    verify_audit(folder, chain.trust, since=before)
+    assert table(folder, "ranges.csv") == []
+    assert LAMP in [row["code"] for row in table(folder, "codes.csv")], "codes never change"
+    assert [row["operations"] for row in table(folder, "transactions.csv")] == ["offer_transfer", "accept_transfer"]
+    # The next visit has nothing of it to look for.
+    chain.decide()
+    later = audit(chain, tmp_path / "later", 15, None, since=folder)
+    verify_audit(later, chain.trust, since=folder)
+    # The control: left out, it is missed.
+    (only,) = (folder / "others").iterdir()
+    assert "which is not shown" in forge(folder, chain, lambda _: only.unlink())
+
+
 def test_another_history_of_the_same_network_is_refused(chain: Chain, tmp_path: Path) -> None:
-    """The control: a forger with every key decides otherwise. Each of his folders verifies; none goes on from "
-    "the visit."""
+    """The control: a forger with every key decides otherwise. Each of his folders verifies; none goes on from
+    the visit."""
     before = audit(chain, tmp_path / "before", 1, 10)
     forger = Chain(chain.directory)
     forger.admit()

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,20 @@ def test_the_table_of_cities() -> None:
     assert all(len(city.code) == 6 and city.code.isdigit() and city.name for city in table)
     names = genesis.member_names()
     assert {code: names[code] for code, _ in CITIES} == dict(CITIES)
+
+
+@pytest.mark.parametrize("path", ["passphrase", '/etc/城市/a "b" \\c', "tab\t and \x7f delete"])
+def test_node_toml_says_what_it_was_given(path: str) -> None:
+    text = genesis.node_toml(
+        "130100",
+        peers="[::1]:1",
+        http="h:2",
+        others={"130100": "own:1", "110000": "b:3"},
+        joins=True,
+        passphrase_file=path,
+    )
+    found = tomllib.loads(text)
+    assert (found["city"], found["joins"], found["passphrase_file"]) == ("130100", True, path)
+    assert (found["listen"], found["peers"]) == ({"peers": "[::1]:1", "http": "h:2"}, {"110000": "b:3"})
+    plain = tomllib.loads(genesis.node_toml("130100", peers="a:1", http="h:2", others={}))
+    assert {"joins", "passphrase_file"}.isdisjoint(plain)

@@ -8,15 +8,16 @@ import csv
 import hashlib
 import io
 import json
+import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cityid._native import commitment
+from cityid.client import faces
 from cityid.client.importing import (
     Adoption,
     Columns,
@@ -36,10 +37,11 @@ from cityid.client.importing import (
 from cityid.client.importing import rows as reading
 from cityid.client.importing import run as running
 from cityid.client.importing.journal import Disclosure, digest_of
-from cityid.client.operations import Operation, Range
+from cityid.client.operations import Item, ItemColumns, Operation, Range, register_aliases, register_items
 from cityid.client.replies import Receipt
 from cityid.client.schemas import parse_schema
 from cityid.errors import InputError, RuleViolation, StorageError, Unavailable
+from cityid.testing.keys import seeded_signer
 
 TARGET = Target("130100", "A7K2", "60", "010203", "1")
 IDENTITY = {"genesis": "00", "city": "130100"}
@@ -200,6 +202,46 @@ def test_every_reason_has_a_cure_in_both_languages() -> None:
 # ---------------------------------------------------------------- registering
 
 
+def spelled_out(columns: ItemColumns) -> list[Operation]:
+    """The operations that the columns stand for, one dict a row."""
+    assert columns.category == TARGET.category()
+    commitments = columns.commitments or [{} for _ in columns.serials]
+    items = [Item(serial, row) for serial, row in zip(columns.serials, commitments, strict=True)]
+    operations = [
+        register_items(
+            TARGET.city,
+            TARGET.org,
+            use=TARGET.use,
+            class_code=TARGET.class_code,
+            model=TARGET.model,
+            items=items,
+        )
+    ]
+    numbers = columns.aliases or [None for _ in columns.serials]
+    aliases = {
+        alias: TARGET.code(serial) for alias, serial in zip(numbers, columns.serials, strict=True) if alias is not None
+    }
+    return [*operations, register_aliases(columns.namespace, aliases)] if aliases else operations
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_columns_sign_the_very_bytes_of_the_operations_that_they_stand_for(
+    adopted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
+    serials = [7, 3, 999_999_999]
+    commitments = [{"name": bytes(32), "height": b"\x01" * 32}, {}, {"name": b"\x02" * 32}]
+    numbers = ["OLD-7", None, "B"] if adopted else []
+    columns = ItemColumns(TARGET.category(), serials, commitments, "130100.A7K2", numbers)
+    signers = [seeded_signer("import", number) for number in range(2)]
+    made = [
+        faces.sign(operations, signers, genesis_hash=bytes(32), valid_until=9)
+        for operations in (columns, spelled_out(columns))
+    ]
+    assert made[0] == made[1]
+    assert TARGET.codes(serials) == [TARGET.code(serial) for serial in serials]
+
+
 class FakeRegister:
     """Ranges and items as the ledger keeps them, for one organisation."""
 
@@ -217,10 +259,14 @@ class FakeRegister:
         self.refuse: str | None = None
         self.refuse_once: str | None = None
 
-    async def sign(self, operations: Sequence[Operation], *, by: str = "holder") -> tuple[bytes, bytes, int]:
+    async def sign(
+        self, operations: Sequence[Operation] | ItemColumns, *, by: str = "holder"
+    ) -> tuple[bytes, bytes, int]:
         self.signed += 1
         self.signers.append(by)
         id = self.signed.to_bytes(32, "big")
+        if isinstance(operations, ItemColumns):
+            operations = spelled_out(operations)
         return id, id + json.dumps(list(operations)).encode(), 100
 
     async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
@@ -462,7 +508,7 @@ async def test_changed_rows_are_named_and_not_touched(tmp_path: Path) -> None:
     columns, rows = table(5)
     await run(tmp_path / "l.csv", register, (columns, rows))
     assert isinstance(rows[2], Row)
-    rows[2] = replace(rows[2], attributes={"id": "L2", "name": "another"})
+    rows[2] = rows[2]._replace(attributes={"id": "L2", "name": "another"})
     before = dict(register.items)
     summary = await run(tmp_path / "l.csv", register, (columns, [*rows, Row(7, "L9", None, {"id": "L9"})]))
     assert [(reject.line, reject.reason) for reject in summary.rejects] == [(4, "changed")]

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from cityid import Trust
-from cityid.client import plans
+from cityid._native import History
+from cityid.client import histories, plans
 from cityid.client.operations import set_committee
 from cityid.client.plans import Memory
 from cityid.client.replies import CBOR, JSON, Ask, Lost, Pause, Reply
@@ -74,6 +75,9 @@ def obey(plan: Any, face: Face, *, spoil: Spoil = lambda reply: None, lost: bool
             found = json.loads(json.dumps(face.trust_path(int(step.path.partition("=")[2]))))
             spoil(found)
             answer = Reply(200, JSON, json.dumps(found).encode())
+        elif "/history?" in step.path:
+            code = step.path.removeprefix("/v1/codes/").partition("/history?")[0]
+            answer = Reply(200, CBOR, History(face.ledger.answer(code), [], []).to_bytes())
         else:
             answer = Reply(200, CBOR, face.ledger.answer(step.path.removeprefix("/")).to_bytes())
 
@@ -110,6 +114,26 @@ def test_an_answer_of_another_set_moves_trust_by_itself(network: Simulation, tru
     assert [path for path in asked if "trust" in path] == ["/v1/trust?from=0"]
     _, asked = obey(plans.resolve(memory, code, clock=lambda: now), face)
     assert len(asked) == 1  # the next answer needs no walk
+
+
+def test_a_history_of_another_set_moves_trust_by_itself(network: Simulation, trust: Trust, tmp_path: Path) -> None:
+    face = face_of(network, tmp_path)
+    code = f"MA.156.{network.cities[1]}"  # its record is that of the genesis
+    now = network.now_ms / 1000
+    for plan in (lambda memory: histories.history(memory, code, clock=lambda: now),
+                 lambda memory: histories.resolve_at(memory, code, 1)):  # fmt: skip
+        memory = Memory(("one",), trust)
+        _, asked = obey(plan(memory), face)
+        assert memory.trust.validators == face.ledger.validators
+        assert [path for path in asked if "trust" in path] == ["/v1/trust?from=0"]
+        found, asked = obey(plan(memory), face)
+        assert len(asked) == 1
+    assert (found.verdict, found.version) == ("REGISTERED", 1)
+    # The control: a gateway that does not show the way is believed nothing.
+    memory = Memory(("one",), trust)
+    traced, _ = obey(histories.history(memory, code, clock=lambda: now), face, spoil=leave_out_the_changes)
+    assert (traced.told.verdict.verdict, traced.told.versions) == ("UNKNOWN", [])
+    assert memory.trust.validators == trust.validators
 
 
 def leave_out_the_changes(reply: dict[str, Any]) -> None:

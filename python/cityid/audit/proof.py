@@ -282,7 +282,7 @@ def _check_complete(audit: Audit) -> None:
                         f"records: transaction {transaction['id']} changed {subject['name']} at height "
                         f"{transaction['height']}, and no version of that height is shown"
                     )
-            if shown is None or key in own:
+            if shown is None or key in own or _was_held(audit, shown):
                 # A refused transaction may name what never was; it is listed: nobody can say that it was another's.
                 names.append(shown.name if shown is not None else subject["name"])
         if names:
@@ -293,6 +293,13 @@ def _check_complete(audit: Audit) -> None:
         f"{len(concerned)} transactions of the span concern the prefix; each of {checked} changes that "
         "transactions made is "
         "shown as a version",
+    )
+
+
+def _was_held(audit: Audit, subject: Subject) -> bool:
+    """Whether a range that is another's now was held under the prefix in a version that is shown."""
+    return subject.key[0] in (MILLION, THOUSAND) and any(
+        is_under(audit.manifest.prefix, version.record.get("holder", "")) for version in subject.versions
     )
 
 
@@ -354,7 +361,8 @@ def _check_since(audit: Audit, folder: Path) -> None:
             verify_consistency(since.size, audit.head_height + 1, proof, root, audit.head_root)
         except ProofInvalid as error:
             raise ProofInvalid(f"the log is not the one of the visit before, continued: {error}") from None
-    shown = {subject.key.hex(): subject for subject in audit.subjects}
+    # A range that changed hands since then is another holder's now, and shown among the others.
+    shown = {subject.key.hex(): subject for subject in (*audit.subjects, *audit.others)}
     with named(f"since/{SEEN}"):
         for key, number, sha256 in since.records:
             if (subject := shown.get(key)) is None:

@@ -56,8 +56,7 @@ def export_folder(
     trust: TrustFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write one folder with the codes under PREFIX, their history, blocks, votes, receipts, proofs and a page "
-    "to print."""
+    """Write one folder for an auditor: the codes under PREFIX, history, blocks, votes, receipts, proofs, a page."""
     from cityid.client.auditing import export
 
     believed = load_trust(trust)

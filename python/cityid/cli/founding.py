@@ -217,9 +217,11 @@ def genesis(
     certificates = out / "certificates"
     certificates.mkdir(parents=True, exist_ok=False)
     (out / "genesis.json").write_text(text, encoding="utf-8")
+    listening = {entry["city"]: entry["peers"] for entry in read}
     for entry in read:
         geneses.certificate_file(certificates, entry["city"]).write_text(entry["certificate"], encoding="ascii")
-        (out / f"{entry['city']}.node.toml").write_text(_node_toml(entry, read), encoding="utf-8")
+        toml = geneses.node_toml(entry["city"], peers=entry["peers"], http=entry["http"], others=listening)
+        (out / f"{entry['city']}.node.toml").write_text(toml, encoding="utf-8")
     words = Trust.load(str(out / "genesis.json")).words
     show(
         {"genesis": str(out / "genesis.json"), "hash": made.hash.hex(), "words": words, "cities": made.cities},
@@ -255,22 +257,3 @@ def _entry(path: Path) -> dict[str, str]:
             f"The certificate in {path} is not of its city and TLS key. Next: ask the city for its entry.json again."
         )
     return {key: str(value) for key, value in entry.items()}
-
-
-def _node_toml(entry: dict[str, str], entries: list[dict[str, str]]) -> str:
-    lines = [
-        "# One node of a cityid network. Paths are relative to this file. docs/operating.md has every setting.",
-        f'city = "{entry["city"]}"',
-        'genesis = "genesis.json"',
-        'certificates = "certificates"',
-        'keys = "keys"',
-        'data = "data"',
-        "",
-        "[listen]",
-        f"peers = {json.dumps(entry['peers'])}",
-        f"http = {json.dumps(entry['http'])}",
-        "",
-        "[peers]",
-        *(f"{other['city']} = {json.dumps(other['peers'])}" for other in entries if other is not entry),
-    ]
-    return "\n".join(lines) + "\n"

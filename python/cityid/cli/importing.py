@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cityid.client import Client, Receipt
     from cityid.client.importing import Adoption, Columns, Reject, Row, Submitter, Summary, Table, Target
     from cityid.client.importing.run import Who
-    from cityid.client.operations import Operation, Range
+    from cityid.client.operations import ItemColumns, Operation, Range
     from cityid.keys import Signer
 
 __all__ = [
@@ -117,7 +117,7 @@ def read_rows(
     """Every row of a register, and how its columns were understood, which is said."""
     from cityid.client.importing import read_table
 
-    with file.open("rb") as opened:
+    with file.open("rb") as opened, _without_collector():
         table = read_table(
             file,
             opened,
@@ -247,7 +247,9 @@ class SigningSubmitter:
         self._holder = holder
         self._city = city
 
-    async def sign(self, operations: "Sequence[Operation]", *, by: "Who" = "holder") -> tuple[bytes, bytes, int]:
+    async def sign(
+        self, operations: "Sequence[Operation] | ItemColumns", *, by: "Who" = "holder"
+    ) -> tuple[bytes, bytes, int]:
         """(id, transaction, valid_until)."""
         city = self._city or self._holder
         signers = {"holder": [self._holder], "city": [city], "both": [self._holder, city]}[by]

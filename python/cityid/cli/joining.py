@@ -46,7 +46,15 @@ def join(
         geneses.certificate_file(directory / "certificates", code).write_text(pem, encoding="ascii")
     node_file = directory / "node.toml"
     if not node_file.exists():  # an operator may have corrected addresses in it before
-        node_file.write_text(_node_toml(entry, members, passphrase_file), encoding="utf-8")
+        toml = geneses.node_toml(
+            entry["city"],
+            peers=entry["peers"],
+            http=entry["http"],
+            others={row["city"]: row["peers"] for row in members if row["peers"] is not None},
+            joins=True,
+            passphrase_file=None if passphrase_file is None else str(passphrase_file.absolute()),
+        )
+        node_file.write_text(toml, encoding="utf-8")
     config = configs.load(node_file)
     if config.data.exists():
         raise InputError(
@@ -121,25 +129,3 @@ def _certificate(row: dict[str, Any]) -> str:
             f"The gateway's certificate of {row['city']} is of another city or key. Next: ask another one."
         )
     return ssl.DER_cert_to_PEM_cert(certificate.der)
-
-
-def _node_toml(entry: dict[str, str], members: Sequence[dict[str, Any]], passphrase_file: Path | None) -> str:
-    secret = None if passphrase_file is None else json.dumps(str(passphrase_file.absolute()), ensure_ascii=False)
-    lines = [
-        "# One node of a cityid network. Paths are relative to this file. docs/operating.md has every setting.",
-        f"city = {json.dumps(entry['city'])}",
-        "joins = true  # its keys are those that the chain names; the genesis need not know them",
-        'genesis = "genesis.json"',
-        'certificates = "certificates"',
-        'keys = "keys"',
-        'data = "data"',
-        *([] if secret is None else [f"passphrase_file = {secret}"]),
-        "",
-        "[listen]",
-        f"peers = {json.dumps(entry['peers'])}",
-        f"http = {json.dumps(entry['http'])}",
-        "",
-        "[peers]",
-        *(f"{row['city']} = {json.dumps(row['peers'])}" for row in members if row["peers"] is not None),
-    ]
-    return "\n".join(lines) + "\n"

@@ -43,16 +43,25 @@ class LocalNetwork:
     urls: Mapping[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, city: str) -> None:
-        """Starts one node; `wait_ready` says when it serves."""
+    def start(
+        self,
+        city: str,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "cityid"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts one node; `wait_ready` says when it serves. `program` and `environment` are for tests that start it
+        elsewhere than here, or hurt.
+        """
         log = (self.directory / city / "node.log").open("ab")
         with log:
             self.processes[city] = subprocess.Popen(
-                [sys.executable, "-m", "cityid", "run", str(self.directory / city / "node.toml")],
+                [*program, "run", str(self.directory / city / "node.toml")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.directory / city,
+                env=environment,
                 start_new_session=True,  # Ctrl-C reaches us, and we stop them in order
             )
 

@@ -10,7 +10,7 @@ Bounds: 100,000 codes, 1,000,000 heights, 4 GiB of blocks; whoever needs more au
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -66,6 +66,8 @@ def export(
     for name in ("records", "others", "blocks"):
         (building / name).mkdir(parents=True)
     writer = _Writer(client, building, prefix, low, high, advance)
+    if earlier is not None:
+        writer.expect(subject.key for subject in earlier.subjects)
     writer.trust_path()
     writer.blocks()
     writer.records()
@@ -148,6 +150,10 @@ class _Writer:
         self._sets: list[bytes] = []
         self.trust = client.trust
 
+    def expect(self, keys: Iterable[bytes]) -> None:
+        """Records that the visit before saw: each is shown again, whoever holds it now."""
+        self._touched.update(keys)
+
     def trust_path(self) -> None:
         """What moves a trust file to the head, from genesis on; and the sets that voted."""
         found = json_object(self._client.fetch("/v1/audit/trust", accept=JSON))
@@ -184,7 +190,7 @@ class _Writer:
             self._advance(height - self._first, self._last - self._first + 1)
 
     def records(self) -> None:
-        """Every record under the prefix, then those that transactions touched and the list does not have."""
+        """Every record under the prefix, then what transactions touched or the visit before saw and the list lacks."""
         shown: set[bytes] = set()
         after: str | None = None
         number = 0

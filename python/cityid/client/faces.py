@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
 import httpx
 import trio
 
-from cityid._native import Trust, build_transaction, finish_transaction
+from cityid._native import Trust, build_item_transaction, build_transaction, finish_transaction
 from cityid.client import histories, plans
 from cityid.client.histories import Then, Traced
-from cityid.client.operations import Operation, to_json
+from cityid.client.operations import ItemColumns, Operation, to_json
 from cityid.client.plans import Memory, Plan, Resolved
 from cityid.client.replies import Ask, Lost, Pause, Receipt, Reply
 from cityid.errors import InputError, MalformedInput
@@ -43,13 +43,27 @@ HEIGHT_AGE_S: Final = 5.0  # half a window is at least twenty-five seconds of th
 
 
 def sign(
-    operations: Sequence[Operation], signers: Sequence[Signer], *, genesis_hash: bytes, valid_until: int
+    operations: Sequence[Operation] | ItemColumns, signers: Sequence[Signer], *, genesis_hash: bytes, valid_until: int
 ) -> tuple[bytes, bytes]:
     """(id, transaction): operations signed by every signer, with a fresh nonce (P14, P15)."""
     # Signers stand in ascending order of their keys, and each once.
     ordered = [signer for _, signer in sorted({signer.public_key: signer for signer in signers}.items())]
     keys = [signer.public_key for signer in ordered]
-    body, id, message = build_transaction(genesis_hash, valid_until, os.urandom(16), keys, to_json(operations))
+    nonce = os.urandom(16)
+    if isinstance(operations, ItemColumns):
+        body, id, message = build_item_transaction(
+            genesis_hash,
+            valid_until,
+            nonce,
+            keys,
+            category=operations.category,
+            serials=operations.serials,
+            commitments=[list(row.items()) for row in operations.commitments],
+            namespace=operations.namespace,
+            aliases=operations.aliases,
+        )
+    else:
+        body, id, message = build_transaction(genesis_hash, valid_until, nonce, keys, to_json(operations))
     return id, finish_transaction(body, [signer.sign(message) for signer in ordered])
 
 
@@ -186,7 +200,9 @@ class Client:
         """Storage receipts for an uploaded table. See `plans.storage_receipts`."""
         return await self._obey(plans.storage_receipts(self._memory, digest, expected_version))
 
-    async def sign(self, operations: Sequence[Operation], signers: Sequence[Signer]) -> tuple[bytes, bytes, int]:
+    async def sign(
+        self, operations: Sequence[Operation] | ItemColumns, signers: Sequence[Signer]
+    ) -> tuple[bytes, bytes, int]:
         """(id, transaction, valid_until): operations signed, valid for half of the window from now."""
         now = time.monotonic()
         if self._validity is None or now - self._validity[0] > HEIGHT_AGE_S:

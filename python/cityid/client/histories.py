@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from cityid._native import History, Told
-from cityid.client.plans import FIRST_PAUSE_S, ROUNDS, Memory, Plan, Troubles, ask
-from cityid.client.replies import CBOR, Ask, Lost, Pause, Reply, failure
-from cityid.errors import InputError, MalformedInput, PeerUnreachable, ProofInvalid, Unavailable
+from cityid._native import History, Told, Verdict
+from cityid.client.plans import Memory, Plan, ask, first_proven
+from cityid.client.replies import CBOR, Ask, Reply
+from cityid.errors import InputError, MalformedInput, ProofInvalid, Unavailable
 from cityid.moments import to_milliseconds
 
 __all__ = ["Then", "Traced", "history", "resolve_at"]
@@ -68,10 +68,10 @@ def history(
     """
     floor = max(memory.highest, memory.trust.height, min_height or 0)
 
-    def judge(found: History) -> Told:
+    def verify(found: History) -> Told:
         return found.verify(memory.trust, code=code, now=clock(), max_age=max_age, min_height=floor)
 
-    return (yield from _trace(memory, code, judge, lambda told: told.verdict.verdict != "UNKNOWN"))
+    return (yield from _trace(memory, code, verify, lambda verdict: verdict.verdict != "UNKNOWN"))
 
 
 def resolve_at(memory: Memory, code: str, at: int | datetime) -> Plan[Then]:
@@ -86,14 +86,14 @@ def resolve_at(memory: Memory, code: str, at: int | datetime) -> Plan[Then]:
     def held(told: Told) -> tuple[int | None, str | None]:
         return told.at(at) if isinstance(at, int) else told.at_time(to_milliseconds(at))
 
-    def reaches(told: Told) -> bool:
-        as_of, height = told.verdict.as_of, told.verdict.height
+    def reaches(verdict: Verdict) -> bool:
+        as_of, height = verdict.as_of, verdict.height
         if as_of is None or height is None:
             return False
         return height >= at if isinstance(at, int) else as_of >= to_milliseconds(at)
 
     traced = yield from _trace(memory, code, lambda found: found.verify(memory.trust, code=code), reaches)
-    if not reaches(traced.told):
+    if not reaches(traced.told.verdict):
         raise Unavailable(
             f"No gateway of {len(memory.gateways)} has come to {at} yet, or trust does not know its cities."
         )
@@ -109,42 +109,21 @@ def resolve_at(memory: Memory, code: str, at: int | datetime) -> Plan[Then]:
 
 
 def _trace(
-    memory: Memory, code: str, judge: Callable[[History], Told], suffices: Callable[[Told], bool]
+    memory: Memory, code: str, verify: Callable[[History], Told], suffices: Callable[[Verdict], bool]
 ) -> Plan[Traced]:
-    troubles = Troubles()
-    stale: Traced | None = None
-    for round_number in range(ROUNDS):
-        for index in memory.tour():
-            gateway = memory.gateways[index]
-            reply = yield from ask(Ask(index, "GET", _path(code), accept=CBOR))
-            if (error := _trouble(reply)) is not None:
-                if not isinstance(error, Unavailable):
-                    raise error
-                troubles.add(gateway, error)
-                continue
-            assert isinstance(reply, Reply)
-            try:
-                found = History.from_bytes(reply.body)
-            except MalformedInput as malformed:
-                troubles.add(gateway, ProofInvalid(f"its history does not parse: {malformed}"))
-                continue
-            told = judge(found)
-            if told.verdict.verdict == "INVALID":
-                step, _, detail = told.verdict.steps[-1]
-                troubles.add(gateway, ProofInvalid(f"its history fails at the step {step}: {detail}"))
-                continue
-            rest = yield from _rest(memory, code, told, index)
-            traced = Traced(code, told, (found, *rest), gateway)
-            if suffices(told):
-                memory.preferred = index
-                memory.highest = max(memory.highest, told.verdict.height or 0)
-                return traced
-            stale = traced
-        if round_number + 1 < ROUNDS:
-            yield Pause(FIRST_PAUSE_S * 2**round_number)
-    if stale is not None:
-        return stale
-    raise troubles.as_error(memory, f"the history of {code}")
+    def judge(body: bytes) -> tuple[tuple[History, Told], Verdict]:
+        try:
+            found = History.from_bytes(body)
+        except MalformedInput as malformed:
+            raise ProofInvalid(f"its history does not parse: {malformed}") from None
+        told = verify(found)
+        return (found, told), told.verdict
+
+    index, (found, told), _ = yield from first_proven(
+        memory, _path(code), judge, suffices, "history", f"the history of {code}"
+    )
+    rest = yield from _rest(memory, code, told, index)
+    return Traced(code, told, (found, *rest), memory.gateways[index])
 
 
 def _rest(memory: Memory, code: str, told: Told, first: int) -> Plan[list[History]]:
@@ -156,7 +135,7 @@ def _rest(memory: Memory, code: str, told: Told, first: int) -> Plan[list[Histor
         path = f"{_path(code)}&from={height}-{hash_.hex()}-{told.verdict.height + 1}"
         for index in order:
             reply = yield from ask(Ask(index, "GET", path, accept=CBOR))
-            if _trouble(reply) is not None or not isinstance(reply, Reply):
+            if not isinstance(reply, Reply) or reply.media_type != CBOR:
                 continue
             before = len(told.versions)
             try:
@@ -170,13 +149,6 @@ def _rest(memory: Memory, code: str, told: Told, first: int) -> Plan[list[Histor
         else:
             return parts
     return parts
-
-
-def _trouble(reply: Reply | Lost) -> Exception | None:
-    """Why a reply brings no history. A gateway that says the question itself is wrong is believed."""
-    if isinstance(reply, Lost):
-        return PeerUnreachable(reply.reason)
-    return None if reply.media_type == CBOR else failure(reply)
 
 
 def _path(code: str) -> str:

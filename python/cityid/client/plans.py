@@ -56,6 +56,7 @@ __all__ = [
     "blob",
     "code_path",
     "configuration",
+    "first_proven",
     "first_usable",
     "items_of",
     "look_up",
@@ -71,6 +72,7 @@ __all__ = [
 ]
 
 Outcome = TypeVar("Outcome")
+Proven = TypeVar("Proven")
 Plan = Generator[Ask | Pause, Reply | Lost | None, Outcome]
 
 ROUNDS: Final = 3  # times that every gateway is asked before a question counts as unanswered
@@ -148,49 +150,74 @@ def resolve(
         ProofInvalid: what gateways answered does not verify.
         Unavailable: no gateway answers.
     """
+
+    def judge(body: bytes) -> tuple[bytes, Verdict]:
+        return body, _verdict(body, memory, code, clock(), max_age, min_height)
+
+    index, body, verdict = yield from first_proven(
+        memory, code_path(code), judge, lambda verdict: verdict.verdict != "UNKNOWN", "answer", f"resolving {code}"
+    )
+    return Resolved(code, verdict, Answer.from_bytes(body), memory.gateways[index])
+
+
+def first_proven(
+    memory: Memory,
+    path: str,
+    judge: Callable[[bytes], tuple[Proven, Verdict]],
+    suffices: Callable[[Verdict], bool],
+    what: str,
+    question: str,
+) -> Plan[tuple[int, Proven, Verdict]]:
+    """Asks one gateway after the other for bytes that prove something, until what `judge` makes of them suffices; the
+    last that verifies but does not suffice when no gateway has better. Which gateway, what it proves, the verdict.
+
+    `judge` raises `ProofInvalid` for bytes that do not parse. What else is raised: as for `resolve`.
+    """
     troubles = Troubles()
-    stale: Resolved | None = None
+    stale: tuple[int, Proven, Verdict] | None = None
     for round_number in range(ROUNDS):
         for index in memory.tour():
-            gateway = memory.gateways[index]
-            reply = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
-            if isinstance(reply, Lost):
-                troubles.add(gateway, PeerUnreachable(reply.reason))
+            try:
+                proven, verdict = yield from _proven(memory, index, path, judge, troubles)
+                if verdict.verdict == "INVALID":
+                    step, _, detail = verdict.steps[-1] if verdict.steps else (what, False, "no step was recorded")
+                    raise ProofInvalid(f"its {what} fails at the step {step}: {detail}")
+            except (Unavailable, ProofInvalid) as error:
+                troubles.add(memory.gateways[index], error)
                 continue
-            if reply.media_type != CBOR:
-                # A gateway that says the question itself is wrong is believed: asking another one changes nothing.
-                error = failure(reply)
-                if not isinstance(error, Unavailable):
-                    raise error
-                troubles.add(gateway, error)
-                continue
-            verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
-            if verdict.verdict == "UNKNOWN" and _is_of_another_set(verdict):
-                # The committee changed: follow it, as far as this gateway proves, and ask again.
-                try:
-                    yield from _walk(memory, index)
-                except (Unavailable, VerificationError, MalformedInput) as error:
-                    troubles.add(gateway, error)
-                else:
-                    again = yield from ask(Ask(index, "GET", code_path(code), accept=CBOR))
-                    if isinstance(again, Reply) and again.media_type == CBOR:
-                        reply = again
-                        verdict = _verdict(reply.body, memory, code, clock(), max_age, min_height)
-            if verdict.verdict == "INVALID":
-                step, _, detail = verdict.steps[-1] if verdict.steps else ("answer", False, "no step was recorded")
-                troubles.add(gateway, ProofInvalid(f"its answer fails at the step {step}: {detail}"))
-                continue
-            resolved = Resolved(code, verdict, Answer.from_bytes(reply.body), gateway)
-            if verdict.verdict != "UNKNOWN":
+            if suffices(verdict):
                 memory.preferred = index
                 memory.highest = max(memory.highest, verdict.height or 0)
-                return resolved
-            stale = resolved
+                return index, proven, verdict
+            stale = index, proven, verdict
         if round_number + 1 < ROUNDS:
             yield Pause(FIRST_PAUSE_S * 2**round_number)
     if stale is not None:
         return stale
-    raise troubles.as_error(memory, f"resolving {code}")
+    raise troubles.as_error(memory, question)
+
+
+def _proven(
+    memory: Memory, index: int, path: str, judge: Callable[[bytes], tuple[Proven, Verdict]], troubles: Troubles
+) -> Plan[tuple[Proven, Verdict]]:
+    reply = yield from ask(Ask(index, "GET", path, accept=CBOR))
+    if isinstance(reply, Lost):
+        raise PeerUnreachable(reply.reason)
+    if reply.media_type != CBOR:
+        # A gateway that says the question itself is wrong is believed: asking another one changes nothing.
+        raise failure(reply)
+    proven, verdict = judge(reply.body)
+    if verdict.verdict == "UNKNOWN" and _is_of_another_set(verdict):
+        # The committee changed: follow it, as far as this gateway proves, and ask again.
+        try:
+            yield from _walk(memory, index)
+        except (Unavailable, VerificationError, MalformedInput) as error:
+            troubles.add(memory.gateways[index], error)
+            return proven, verdict
+        again = yield from ask(Ask(index, "GET", path, accept=CBOR))
+        if isinstance(again, Reply) and again.media_type == CBOR:
+            return judge(again.body)
+    return proven, verdict
 
 
 def look_up(memory: Memory, codes: Sequence[str]) -> Plan[list[dict[str, Any]]]:

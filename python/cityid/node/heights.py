@@ -72,6 +72,11 @@ class Height:
         value = value_after(self.edge, header)
         return self.bodies.setdefault(value, PendingProposal(self.number, value, header, digests))
 
+    def executed_digests(self) -> bytes | None:
+        """The batches of a body that was executed and found valid."""
+        valid = (self.bodies[value] for value, found in self.verdicts.items() if not isinstance(found, Invalid))
+        return next((body.digests for body in valid if body.digests), None)
+
     def judge(self, ledger: Ledger, body: PendingProposal) -> Candidate | Invalid:
         """Execute a body once, whoever asks."""
         if (known := self.verdicts.get(body.value)) is not None:

@@ -69,19 +69,14 @@ class Proposals:
         self, height: Height, round_: int, *, since_us: int, tip_time_ms: int, now: Now
     ) -> PendingProposal | None:
         """The body to propose, executed; None while waiting for a batch is better than an empty block."""
-        pool = self._batches.pool
-        digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
-        while self._batches.tidy(digests, height.number, now):
-            digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
-        # A city that is behind may hold batches whose time has not come (P18).
-        digests = [digest for digest in digests if self._ledger.includable(digest, height.number)]
+        # A round that failed because its block took long must not cost another execution: the same batches again.
+        joined = height.executed_digests() or self._choose(height, now)
         time_ms = max(tip_time_ms + 1, now.wall_ms)
         patience_us = since_us + self._settings.empty_wait_ms * 1_000 - now.monotonic_us
-        if not digests and time_ms < tip_time_ms + self._heartbeat_ms and patience_us > 0:
+        if not joined and time_ms < tip_time_ms + self._heartbeat_ms and patience_us > 0:
             self._look_again(height, PROPOSE_EMPTY, round_, after_us=patience_us)
             return None
         height.wish = None
-        joined = b"".join(digests)
         try:
             candidate = self._ledger.execute(height.number, time_ms, self._city, joined)
         except RuleViolation as error:  # a bug, but the next city's turn comes: nobody should wait for this one
@@ -91,6 +86,16 @@ class Proposals:
         height.bodies[body.value] = body
         height.verdicts[body.value] = candidate
         return body
+
+    def _choose(self, height: Height, now: Now) -> bytes:
+        """The batches of a new block: the oldest, within the network's limits and those of this city."""
+        pool = self._batches.pool
+        digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
+        while self._batches.tidy(digests, height.number, now):
+            digests = pool.proposable(max_bytes=self._max_bytes, max_batches=self._max_batches)
+        # A city that is behind may hold batches whose time has not come (P18).
+        joined = b"".join([digest for digest in digests if self._ledger.includable(digest, height.number)])
+        return joined[: self._ledger.within_items(joined, self._settings.block_items) * messages.DIGEST_BYTES]
 
     def send(self, body: PendingProposal, round_: int, valid_round: int) -> None:
         """Show a body to the other cities."""

@@ -94,7 +94,42 @@ impl Tag {
 
 /// SHA-256 of some bytes.
 pub fn sha256(data: &[u8]) -> Hash {
-    Sha256::digest(data).into()
+    match short_sha256(data, &[]) {
+        Some(hash) => hash,
+        None => Sha256::digest(data).into(),
+    }
+}
+
+/// The longest message that is padded in place and hashed in one step.
+const SHORT: usize = 4 * 64 - 9;
+
+/// SHA-256 of a text in parts, padded in place and hashed in one step; none when they are longer than `SHORT`. For map keys,
+/// records and leaves, of which there are millions, this takes half the time of a hasher that may be given more.
+fn short_sha256(first: &[u8], rest: &[&[u8]]) -> Option<Hash> {
+    /// FIPS 180-4 section 5.3.3.
+    const START: [u32; 8] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+    let length = rest.iter().fold(first.len(), |sum, part| sum + part.len());
+    if length > SHORT {
+        return None;
+    }
+    let mut message = [[0; 64]; 4];
+    let bytes = message.as_flattened_mut();
+    let mut end = 0;
+    for part in std::iter::once(&first).chain(rest) {
+        bytes[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    // The padding of section 5.1.1.
+    bytes[end] = 0x80;
+    let blocks = (length + 9).div_ceil(64);
+    bytes[blocks * 64 - 8..blocks * 64].copy_from_slice(&(length as u64 * 8).to_be_bytes());
+    let mut state = START;
+    sha2::block_api::compress256(&mut state, &message[..blocks]);
+    let mut out = [0; 32];
+    for (bytes, word) in out.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    Some(out)
 }
 
 /// `"cityid/1/" tag 0x00 suite`: the start of every tagged hash and signed message.
@@ -124,9 +159,6 @@ pub struct TagHasher {
 }
 
 impl TagHasher {
-    /// Bytes of the domain and the longest message together, before padding, that are hashed in one step.
-    const SHORT: usize = 4 * 64 - 9;
-
     /// Hashes for one purpose.
     pub fn new(tag: Tag, suite: Suite) -> TagHasher {
         TagHasher { domain: domain(tag, suite) }
@@ -134,32 +166,12 @@ impl TagHasher {
 
     /// The same as [`tagged`].
     pub fn hash(&self, parts: &[&[u8]]) -> Hash {
-        /// FIPS 180-4 section 5.3.3.
-        const START: [u32; 8] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-        let length = parts.iter().fold(self.domain.len(), |sum, part| sum + part.len());
-        if length > Self::SHORT {
-            let mut hasher = Sha256::new_with_prefix(&self.domain);
-            parts.iter().for_each(|part| hasher.update(part));
-            return hasher.finalize().into();
+        if let Some(hash) = short_sha256(&self.domain, parts) {
+            return hash;
         }
-        let mut message = [[0; 64]; 4];
-        let bytes = message.as_flattened_mut();
-        let mut end = 0;
-        for part in std::iter::once(&&self.domain[..]).chain(parts) {
-            bytes[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        // The padding of section 5.1.1.
-        bytes[end] = 0x80;
-        let blocks = (length + 9).div_ceil(64);
-        bytes[blocks * 64 - 8..blocks * 64].copy_from_slice(&(length as u64 * 8).to_be_bytes());
-        let mut state = START;
-        sha2::block_api::compress256(&mut state, &message[..blocks]);
-        let mut out = [0; 32];
-        for (bytes, word) in out.chunks_exact_mut(4).zip(state) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        out
+        let mut hasher = Sha256::new_with_prefix(&self.domain);
+        parts.iter().for_each(|part| hasher.update(part));
+        hasher.finalize().into()
     }
 }
 
@@ -180,6 +192,7 @@ mod tests {
         for length in 0..text.len() {
             let (left, right) = text[..length].split_at(length / 3);
             assert_eq!(hasher.hash(&[left, right]), tagged(Tag::TableLeaf, Suite::Ed25519Sha256, &[left, right]), "{length} bytes");
+            assert_eq!(sha256(&text[..length]), <[u8; 32]>::from(Sha256::digest(&text[..length])), "{length} bytes");
         }
     }
 }

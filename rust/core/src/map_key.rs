@@ -148,12 +148,18 @@ impl MapKey<'_> {
 
     /// The bytes of the key.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(40);
+        self.encode_to(&mut out);
+        out
+    }
+
+    /// Appends the bytes of the key.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
         fn prefixed(out: &mut Vec<u8>, field: &str) {
             // Fields of codes are at most 8 bytes, namespaces are capped where they are parsed.
             out.push(field.len() as u8);
             out.extend_from_slice(field.as_bytes());
         }
-        let mut out = Vec::with_capacity(40);
         out.push(self.kind() as u8);
         match self {
             MapKey::Network | MapKey::Parameters => {}
@@ -161,14 +167,14 @@ impl MapKey<'_> {
             MapKey::Proposal(number) => out.extend_from_slice(&number.to_be_bytes()),
             MapKey::Organisation(city, org) => {
                 out.extend_from_slice(city.as_str().as_bytes());
-                prefixed(&mut out, org.as_str());
+                prefixed(out, org.as_str());
             }
             MapKey::Category(city, org, category) => {
                 out.extend_from_slice(city.as_str().as_bytes());
-                prefixed(&mut out, org.as_ref().map_or("", |org| org.as_str()));
+                prefixed(out, org.as_ref().map_or("", |org| org.as_str()));
                 out.extend_from_slice(category.use_.as_str().as_bytes());
                 out.extend_from_slice(category.class.as_str().as_bytes());
-                prefixed(&mut out, category.model.as_str());
+                prefixed(out, category.model.as_str());
             }
             MapKey::Class(city, class) => {
                 out.extend_from_slice(city.as_str().as_bytes());
@@ -186,18 +192,17 @@ impl MapKey<'_> {
                 out.extend_from_slice(&digits[..count]);
             }
             MapKey::Alias(namespace, bytes) => {
-                prefixed(&mut out, namespace);
+                prefixed(out, namespace);
                 out.extend_from_slice(bytes);
             }
             MapKey::Foreign(text) => out.extend_from_slice(text.as_bytes()),
             MapKey::Key(key) => out.extend_from_slice(&key[..]),
             MapKey::Holding(city, org, class) => {
                 out.extend_from_slice(city.as_str().as_bytes());
-                prefixed(&mut out, org.as_str());
+                prefixed(out, org.as_str());
                 out.extend_from_slice(class.as_str().as_bytes());
             }
         }
-        out
     }
 
     /// Where the record stands in the tree (P9).

@@ -497,6 +497,54 @@ fn candidates_do_not_disturb_each_other_or_the_committed_state() {
 }
 
 #[test]
+fn batches_of_a_round_that_failed_are_not_executed_again() {
+    let (mut world, _, org) = World::with_organisation();
+    let (_, first) = world.signed(register(&[1]), &[&org]);
+    let (_, second) = world.signed(register(&[2]), &[&org]);
+    let bodies = [assemble_batch(1, &first), assemble_batch(1, &second)];
+    let digests: Vec<Hash> = world.ledger.ingest(&[&bodies[0], &bodies[1]]).into_iter().map(|(digest, _)| digest).collect();
+    let executions = |world: &World| world.ledger.counters.executions.load(std::sync::atomic::Ordering::Relaxed);
+    let before = executions(&world);
+    let (tip, _) = world.ledger.tip();
+    let in_round = |world: &World, round: u64, city: &str, digests: &[Hash]| {
+        world.ledger.execute(tip.height + 1, tip.time_ms + 1 + round, City::parse(city).unwrap(), digests).unwrap()
+    };
+    let one = in_round(&world, 0, "130100", &digests);
+    let two = in_round(&world, 1, "110000", &digests);
+    assert_eq!(executions(&world), before + 1);
+    assert_ne!(one.value, two.value, "another time and proposer make another block");
+    assert_eq!(one.header.state_root, two.header.state_root);
+    // The control: other batches, or the same in another order, are executed.
+    let turned: Vec<Hash> = digests.iter().rev().copied().collect();
+    assert_ne!(in_round(&world, 2, "110000", &turned).header.batches_root, two.header.batches_root);
+    assert_eq!(executions(&world), before + 2);
+    let certificate = world.certify(&two);
+    // What is refused takes nothing with it.
+    assert!(matches!(world.ledger.commit(one, &certificate), Err(Error::Certificate(_))));
+    assert_eq!(world.ledger.commit(two, &certificate).unwrap().committed, 2);
+    // The same batches on another parent are other work: they were included by then.
+    let (tip, _) = world.ledger.tip();
+    for body in &bodies {
+        world.ledger.ingest(&[body]);
+    }
+    let after = world.ledger.execute(tip.height + 1, tip.time_ms + 1, City::parse("130100").unwrap(), &digests).unwrap();
+    assert_eq!(executions(&world), before + 3);
+    assert_eq!(after.header.state_root, world.ledger.published().state.root(), "duplicates change nothing");
+}
+
+#[test]
+fn a_proposer_finds_how_many_batches_have_so_many_items() {
+    let (mut world, _, org) = World::with_organisation();
+    let bodies: Vec<Vec<u8>> =
+        [&[1, 2, 3][..], &[4], &[5, 6]].into_iter().map(|serials| assemble_batch(1, &world.signed(register(serials), &[&org]).1)).collect();
+    let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+    let digests: Vec<Hash> = world.ledger.ingest(&slices).into_iter().map(|(digest, _)| digest).collect();
+    let counts: Vec<usize> = [0, 1, 3, 4, 5, 6, 100].map(|items| world.ledger.within_items(&digests, items)).into();
+    assert_eq!(counts, [1, 1, 1, 2, 2, 3, 3], "one is never too many");
+    assert_eq!(world.ledger.within_items(&[], 100), 0);
+}
+
+#[test]
 fn validation_names_the_field_that_differs() {
     let (mut world, _, org) = World::with_organisation();
     let (_, transaction) = world.signed(register(&[1]), &[&org]);

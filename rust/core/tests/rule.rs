@@ -249,7 +249,7 @@ impl State {
     fn new() -> State {
         let mut state = State { records: BTreeMap::new(), maps: [StateMap::new(1), StateMap::new(2)] };
         let genesis = support::genesis_of(4);
-        let put = |key: Vec<u8>, record: Vec<u8>| Change { key: key.into(), record: record.into() };
+        let put = |key: Vec<u8>, record: Vec<u8>| Change::new(&key, &record);
         let changes: Vec<Change> = genesis.records().into_iter().map(|(key, record)| put(key, record)).collect();
         state.apply(&changes);
         let mut merged = state.get(&MapKey::City(city(1))).unwrap();
@@ -868,12 +868,12 @@ fn nothing_begins_in_a_suspended_city_and_nothing_is_done_by_it() {
     // Also when another city, which is active, administers it.
     let mut suspended = state.get(&MapKey::City(city(2))).unwrap();
     suspended.administered_by = Some(city(0));
-    state.apply(&[Change { key: MapKey::City(city(2)).encode().into(), record: suspended.encode().into() }]);
+    state.apply(&[Change::new(&MapKey::City(city(2)).encode(), &suspended.encode())]);
     assert_eq!(only(&state, admission(city(2), 300), &everybody), "suspended");
     let holder = Holder { city: city(2), org: None };
     assert_eq!(only(&state, Action::AllocateRange { holder, class: class(0), size: 1_000 }, &everybody), "suspended");
     suspended.status = Status::Active;
-    state.apply(&[Change { key: MapKey::City(city(2)).encode().into(), record: suspended.encode().into() }]);
+    state.apply(&[Change::new(&MapKey::City(city(2)).encode(), &suspended.encode())]);
     assert_eq!(only(&state, admission(city(2), 300), &everybody), "committed", "the control");
 }
 
@@ -882,7 +882,7 @@ fn an_item_of_a_sealed_range_is_not_changed_behind_the_table() {
     let mut state = State::new();
     let (city, class) = (city(0), class(0));
     let holder = Holder { city, org: None };
-    let put = |key: &MapKey<'_>, record: &Record| Change { key: key.encode().into(), record: record.encode().into() };
+    let put = |key: &MapKey<'_>, record: &Record| Change::new(&key.encode(), &record.encode());
     let mut range = Record::new(Kind::Thousand, 1);
     (range.holder, range.children) = (Some(holder.code().text()), Children::Items);
     let mut open = Record::new(Kind::Million, 1);
@@ -920,8 +920,7 @@ fn a_city_with_many_keys_can_still_rotate_them() {
     let mut genesis = support::genesis_of(4);
     genesis.cities[1].transaction = (400..416).map(|number| support::public(number, 1)).collect();
     let mut state = State::new();
-    let changes: Vec<Change> =
-        genesis.records().into_iter().map(|(key, record)| Change { key: key.into(), record: record.into() }).collect();
+    let changes: Vec<Change> = genesis.records().into_iter().map(|(key, record)| Change::new(&key, &record)).collect();
     state.apply(&changes);
     let subject = Holder { city: city(0), org: None };
     let add = vec![KeyProof { purpose: Purpose::Transaction, key: support::public(420, 1), from: 0, until: None, possession: [0; 64] }];
@@ -941,7 +940,7 @@ fn a_city_that_is_suspended_keeps_no_table() {
     (range.holder, range.children) = (Some(holder.code().text()), Children::Items);
     let mut open = Record::new(Kind::Million, 1);
     open.children = Children::Map;
-    let put = |key: &MapKey<'_>, record: &Record| Change { key: key.encode().into(), record: record.encode().into() };
+    let put = |key: &MapKey<'_>, record: &Record| Change::new(&key.encode(), &record.encode());
     let base = support::serial(0);
     state.apply(&[put(&MapKey::Million(city, class, base), &open), put(&MapKey::Thousand(city, class, base), &range)]);
     let range = Range { city, class, base, size: 1_000 };

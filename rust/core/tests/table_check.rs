@@ -9,8 +9,8 @@ use cityid_core::ledger::operation::Range;
 use cityid_core::map_key::{Kind, MapKey};
 use cityid_core::record::{Children, Configuration, Record, Status, Table};
 use cityid_core::table::build::{Builder, SourceId, Spec, Step};
-use cityid_core::table::check::{Check, PieceBytes};
-use cityid_core::table::index::{Index, Occupied, Reader};
+use cityid_core::table::check::Check;
+use cityid_core::table::index::{Index, Occupied, Reader, Subtree};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -163,8 +163,12 @@ impl World {
 
     fn check(&self, file: &File, previous: Option<&File>) -> Result<(), Error> {
         let state = self.snapshot();
-        let check = Check::new(&file.index, previous.map(|file| &file.index), &*state, HEIGHT, &GENESIS)?;
-        check.pieces(vec![PieceBytes { number: 0, table: file.piece(0), previous: previous.map_or(Vec::new(), |file| file.piece(0)) }])
+        let (head, size_bytes) = (file.index.head().clone(), file.bytes.len() as u64);
+        let check = Check::new(head, size_bytes, previous.map(|file| &file.index), &*state, HEIGHT, &GENESIS)?;
+        let check = |subtree: &Subtree<'_>| check.subtree(subtree, &previous.map_or(Vec::new(), |file| file.piece(subtree.number)));
+        let mut reader = Reader::new();
+        reader.feed_checked(&file.bytes, check)?;
+        reader.finish_checked(check).map(|_| ())
     }
 
     fn refused(&self, file: &File, previous: Option<&File>, reason: &str) {
@@ -266,6 +270,31 @@ fn new_items_are_those_that_the_holder_could_register() {
     let mut invisible = good.clone();
     invisible.commitments = vec![("a\u{202e}b".into(), [1; 32])];
     world.refused(&with(&invisible), None, "attribute name");
+}
+
+#[test]
+fn records_that_are_alike_are_looked_at_one_by_one_where_they_differ() {
+    let mut world = World::new();
+    let row = |index: u32| {
+        let mut row = item(index, "LAMP", 5);
+        row.commitments = vec![("pole".into(), [index as u8; 32])];
+        row
+    };
+    let rows: Vec<Record> = (0..50).map(row).collect();
+    let with = |change: &dyn Fn(&mut Record)| {
+        let mut rows = rows.clone();
+        change(&mut rows[30]);
+        build(spec(), None, |builder| records(builder, &rows.iter().collect::<Vec<_>>()))
+    };
+    assert_eq!(world.check(&with(&|_| ()), None), Ok(()), "the control");
+    world.refused(&with(&|row| row.height = HEIGHT + 1), None, "serial 000007030: its record is of height 11");
+    world.refused(&with(&|row| row.threshold = Some(2)), None, "serial 000007030: a new item has version 1");
+    world.refused(&with(&|row| row.code = item(30, "POLE", 5).code), None, "serial 000007030: its category");
+    // One of them stands in the ledger with another hash.
+    let mut own = rows[40].clone();
+    own.commitments[0].1 = [0xee; 32];
+    world.put_item(40, &own);
+    world.refused(&with(&|_| ()), None, "serial 000007040: it is neither");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 use crate::bytes::Text;
 use crate::error::{to_py, MalformedInput};
 use cityid_core::code::{self, Category, City, Class, Model, Org, Serial, Use};
+use cityid_core::error::Error;
 use cityid_core::uscc;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -167,6 +168,19 @@ pub fn make_item_code(city: &str, org: Option<&str>, r#use: &str, cls: &str, mod
         Ok(code::Code::Item { city: City::parse(city)?, org, category, serial: Serial::new(serial)? }.text())
     };
     make().map_err(to_py)
+}
+
+/// The canonical texts of many items of one category, given by its code.
+#[pyfunction]
+pub fn make_item_codes(py: Python<'_>, category: &str, serials: Vec<u32>) -> PyResult<Vec<String>> {
+    let make = || {
+        let code::Code::Category { city, org, category } = code::Code::parse(category, None)? else {
+            return Err(Error::malformed(format!("{category:?} is not the code of a category, such as MA.156.130100.A7K2/60.010203.1")));
+        };
+        let code = |serial| Ok(code::Code::Item { city, org, category, serial: Serial::new(serial)? }.text());
+        serials.into_iter().map(code).collect()
+    };
+    py.detach(make).map_err(to_py)
 }
 
 /// Checks a unified social credit code (GB 32100); `CodeError` says what is wrong.

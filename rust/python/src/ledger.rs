@@ -305,6 +305,10 @@ impl Ledger {
         Ok(self.0.is_includable(&digest.fixed("a digest")?, height))
     }
 
+    fn within_items(&self, digests: Bytes, items: u64) -> PyResult<usize> {
+        Ok(self.0.within_items(&self::digests(&digests)?, items))
+    }
+
     fn expired(&self, digest: Bytes, height: u64) -> PyResult<bool> {
         Ok(self.0.is_expired(&digest.fixed("a digest")?, height))
     }
@@ -457,6 +461,7 @@ impl Ledger {
             ("verified_signatures", &counters.signatures),
             ("batches", &counters.batches),
             ("transactions", &counters.transactions),
+            ("executions", &counters.executions),
             ("committed", &counters.committed),
             ("rejected", &counters.rejected),
         ] {

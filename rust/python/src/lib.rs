@@ -33,7 +33,7 @@ mod _native {
     #[pymodule_export]
     use super::checkpoint::{checkpoint_body, checkpoint_note, cosignature_line, cosignature_message, cosignature_vkey};
     #[pymodule_export]
-    use super::code::{check_uscc, make_item_code, parse_many, Code, Members};
+    use super::code::{check_uscc, make_item_code, make_item_codes, parse_many, Code, Members};
     #[pymodule_export]
     use super::consensus::{message_height, verify_certificate, Consensus};
     #[pymodule_export]
@@ -49,9 +49,10 @@ mod _native {
         verify_strict, StateMap,
     };
     #[pymodule_export]
-    use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
+    use super::tables::{storage_receipt_message, Table, TableHead, TableWriter, Tables};
     #[pymodule_export]
     use super::transaction::{
-        build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message, record_json, transaction_json,
+        build_item_transaction, build_transaction, commitment, finish_transaction, header_hash, header_json, possession_message,
+        record_json, transaction_json,
     };
 }

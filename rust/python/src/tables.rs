@@ -6,12 +6,13 @@ use crate::random_seed;
 use cityid_core::code::{City, Class, Model, Org, Serial, Use};
 use cityid_core::error::Error;
 use cityid_core::hash::Hash;
+use cityid_core::index::Snapshot as StateSnapshot;
 use cityid_core::ledger::operation::{NewTable, Range};
 use cityid_core::record::Status;
 use cityid_core::table::build::Spec;
-use cityid_core::table::{self, TableProof};
+use cityid_core::table::{self, Head, TableProof};
 use cityid_core::wire::Encoder;
-use cityid_tables::{TableError, TableFile};
+use cityid_tables::{Against, TableError, TableFile};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -36,6 +37,49 @@ fn status(name: &str) -> PyResult<Status> {
 fn range(city: &str, class: &str, base: u32, size: u64) -> PyResult<Range> {
     let range = || Range::new(City::parse(city)?, Class::parse(class)?, Serial::new(base)?, size);
     range().map_err(to_py)
+}
+
+fn against<'a>(snapshot: &'a Snapshot, previous: Option<&'a Table>) -> Against<'a, StateSnapshot> {
+    let (published, beside) = (&*snapshot.0, &snapshot.1);
+    Against { state: &published.state, height: published.height, genesis: &beside.genesis, previous: previous.map(|table| &*table.0) }
+}
+
+/// The head of a table file.
+#[pyclass(frozen, module = "cityid._native")]
+pub struct TableHead(Head);
+
+#[pymethods]
+impl TableHead {
+    /// Reads only the head.
+    #[staticmethod]
+    fn read(py: Python<'_>, path: PathBuf) -> PyResult<TableHead> {
+        py.detach(|| cityid_tables::read_head(&path)).map(|(head, _)| TableHead(head)).map_err(table_to_py)
+    }
+
+    #[getter]
+    fn city(&self) -> &str {
+        self.0.range.city.as_str()
+    }
+
+    #[getter]
+    fn cls(&self) -> &str {
+        self.0.range.class.as_str()
+    }
+
+    #[getter]
+    fn base(&self) -> u32 {
+        self.0.range.base.get()
+    }
+
+    #[getter]
+    fn size(&self) -> u64 {
+        self.0.range.size
+    }
+
+    #[getter]
+    fn previous<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.previous.as_ref().map(|digest| PyBytes::new(py, digest))
+    }
 }
 
 /// One table file, open.
@@ -135,8 +179,8 @@ impl Table {
     /// P44 against a state and the table before.
     #[pyo3(signature = (snapshot, previous))]
     fn check(&self, py: Python<'_>, snapshot: &Snapshot, previous: Option<&Table>) -> PyResult<()> {
-        let (state, genesis) = (&snapshot.0, &snapshot.1.genesis);
-        py.detach(|| self.0.check(previous.map(|table| &*table.0), &*state.state, state.height, genesis)).map_err(table_to_py)
+        let against = against(snapshot, previous);
+        py.detach(|| self.0.check(against)).map_err(table_to_py)
     }
 
     /// What a storage receipt of this table signs.
@@ -287,8 +331,15 @@ impl Tables {
     }
 
     /// Checks a file and moves it into the folder.
-    fn add(&self, py: Python<'_>, path: PathBuf) -> PyResult<Table> {
-        py.detach(|| self.0.add(&path)).map(Table).map_err(table_to_py)
+    #[pyo3(signature = (path, *, snapshot=None, previous=None))]
+    fn add(&self, py: Python<'_>, path: PathBuf, snapshot: Option<&Snapshot>, previous: Option<&Table>) -> PyResult<Table> {
+        let against = snapshot.map(|snapshot| against(snapshot, previous));
+        py.detach(|| match against {
+            Some(against) => self.0.add_checked(&path, against),
+            None => self.0.add(&path),
+        })
+        .map(Table)
+        .map_err(table_to_py)
     }
 
     /// Takes a table out of the folder, and its files off the disk.

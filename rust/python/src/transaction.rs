@@ -2,11 +2,11 @@
 use crate::bytes::Bytes;
 use crate::error::{to_py, MalformedInput};
 use cityid_core::block::{self, Header};
-use cityid_core::code::Code;
+use cityid_core::code::{Code, Serial};
 use cityid_core::commitment as commitments;
 use cityid_core::error::Error;
 use cityid_core::json;
-use cityid_core::ledger::operation::{self, Operation};
+use cityid_core::ledger::operation::{self, Holder, ItemColumns, Operation};
 use cityid_core::ledger::transaction::{assemble, signing_message, transaction_id, Body, Transaction};
 use cityid_core::record::{Purpose, Record};
 use pyo3::prelude::*;
@@ -26,22 +26,69 @@ pub fn build_transaction<'py>(
     nonce: Bytes,
     signers: Vec<Bytes>,
     operations_json: &str,
-) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-    let mut signers: Vec<[u8; 32]> = signers.iter().map(|signer| signer.fixed("a public key")).collect::<PyResult<_>>()?;
+) -> PyResult<Built<'py>> {
+    build(py, &Frame { genesis_hash, valid_until, nonce, signers }, || {
+        let value = json::parse(operations_json, MAX_OPERATIONS_JSON, "the list of operations")?;
+        let serde_json::Value::Array(values) = value else { return Err(Error::malformed("operations must be a JSON list")) };
+        values.into_iter().map(Operation::from_json).collect()
+    })
+}
+
+/// The same for many items of one category: `register_items` of these serials with these commitments, and where `aliases` has some
+/// `register_aliases` in `namespace` for the rows that have one. An empty column stands for one without entries.
+#[pyfunction]
+#[pyo3(signature = (genesis_hash, valid_until, nonce, signers, *, category, serials, commitments, namespace, aliases))]
+#[allow(clippy::too_many_arguments)]
+pub fn build_item_transaction<'py>(
+    py: Python<'py>,
+    genesis_hash: Bytes,
+    valid_until: u64,
+    nonce: Bytes,
+    signers: Vec<Bytes>,
+    category: &str,
+    serials: Vec<u32>,
+    commitments: Vec<Vec<(String, Bytes)>>,
+    namespace: &str,
+    aliases: Vec<Option<String>>,
+) -> PyResult<Built<'py>> {
+    let row = |row: Vec<(String, Bytes)>| row.into_iter().map(|(name, value)| Ok((name, value.fixed("a commitment")?))).collect();
+    let commitments = commitments.into_iter().map(row).collect::<PyResult<Vec<_>>>()?;
+    build(py, &Frame { genesis_hash, valid_until, nonce, signers }, || {
+        let Code::Category { city, org, category } = Code::parse(category, None)? else {
+            return Err(Error::malformed(format!("{category:?} is not the code of a category, such as MA.156.130100.A7K2/60.010203.1")));
+        };
+        let serials = serials.into_iter().map(Serial::new).collect::<Result<_, _>>()?;
+        let holder = Holder { city, org };
+        ItemColumns { holder, category, serials, commitments, namespace: namespace.to_owned(), aliases }.operations()
+    })
+}
+
+/// (body, id, message to sign).
+type Built<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+/// What stands around the operations of a transaction.
+struct Frame {
+    genesis_hash: Bytes,
+    valid_until: u64,
+    nonce: Bytes,
+    signers: Vec<Bytes>,
+}
+
+fn build<'py>(py: Python<'py>, frame: &Frame, operations: impl FnOnce() -> Result<Vec<Operation>, Error> + Send) -> PyResult<Built<'py>> {
+    let mut signers: Vec<[u8; 32]> = frame.signers.iter().map(|signer| signer.fixed("a public key")).collect::<PyResult<_>>()?;
     signers.sort_unstable();
-    if !(8..=32).contains(&nonce.len()) {
-        return Err(MalformedInput::new_err(format!("a nonce of {} bytes; it takes 8 to 32", nonce.len())));
+    if !(8..=32).contains(&frame.nonce.len()) {
+        return Err(MalformedInput::new_err(format!("a nonce of {} bytes; it takes 8 to 32", frame.nonce.len())));
     }
-    let genesis = genesis_hash.fixed("a genesis hash")?;
-    let body = py
+    let genesis = frame.genesis_hash.fixed("a genesis hash")?;
+    let (valid_until, nonce) = (frame.valid_until, frame.nonce.to_vec());
+    let (body, id) = py
         .detach(|| {
-            let value = json::parse(operations_json, MAX_OPERATIONS_JSON, "the list of operations")?;
-            let serde_json::Value::Array(values) = value else { return Err(Error::malformed("operations must be a JSON list")) };
-            let operations = values.into_iter().map(Operation::from_json).collect::<Result<_, _>>()?;
-            Ok(Body { genesis, valid_until, nonce: nonce.to_vec(), signers, operations }.encode())
+            let body = Body { genesis, valid_until, nonce, signers, operations: operations()? }.encode();
+            let id = transaction_id(&body);
+            Ok((body, id))
         })
         .map_err(to_py)?;
-    let id = transaction_id(&body);
     Ok((PyBytes::new(py, &body), PyBytes::new(py, &id), PyBytes::new(py, &signing_message(&id))))
 }
 

@@ -7,8 +7,9 @@
 //! A table without a good index is read whole once and gets one. A table that is damaged, at the start or when it is read later, is
 //! left out and named: for answers it is not there.
 use crate::error::TableError;
-use crate::file::TableFile;
+use crate::file::{Against, TableFile};
 use crate::writer::sync_folder_of;
+use cityid_core::answer::StateReader;
 use cityid_core::error::Error;
 use cityid_core::hash::{hex, Hash};
 use cityid_core::record::Table;
@@ -64,8 +65,18 @@ impl Tables {
     ///
     /// Errors: [`Error::Malformed`] when it is no table, [`TableError::Storage`] when it cannot be read or moved.
     pub fn add(&self, path: &Path) -> Result<Arc<TableFile>, TableError> {
-        let table = TableFile::open(path)?;
-        let digest = table.index().digest();
+        self.move_in(TableFile::open(path)?)
+    }
+
+    /// The same, and checks the table in the same reading (P44). One that is refused stays where it is.
+    ///
+    /// Errors: as [`Tables::add`] and [`TableFile::open_checked`].
+    pub fn add_checked(&self, path: &Path, against: Against<'_, impl StateReader + Sync>) -> Result<Arc<TableFile>, TableError> {
+        self.move_in(TableFile::open_checked(path, against)?)
+    }
+
+    fn move_in(&self, table: TableFile) -> Result<Arc<TableFile>, TableError> {
+        let (path, digest) = (table.path(), table.index().digest());
         if let Some(known) = self.get(&digest) {
             if path != known.path() {
                 fs::remove_file(path).map_err(|error| TableError::io("removing", path, &error))?;

@@ -13,6 +13,6 @@ mod folder;
 mod writer;
 
 pub use error::TableError;
-pub use file::TableFile;
+pub use file::{read_head, Against, TableFile};
 pub use folder::Tables;
 pub use writer::TableWriter;

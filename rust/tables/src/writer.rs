@@ -13,11 +13,16 @@ use cityid_core::table::index::{Index, Reader};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::thread;
 
 /// Bytes of new leaves in memory above which they become a segment.
 const GATHERED: usize = 32 << 20;
 const READ: usize = 1 << 20;
+/// Merged pieces, of about 1 MiB, that wait to be read and written.
+const MERGED: usize = 4;
 
 /// Makes one table file.
 #[derive(Debug)]
@@ -133,20 +138,40 @@ impl TableWriter {
     }
 }
 
+/// Merges in a thread of its own; here what it gives is read by the strict reader and written.
 fn merge(
-    mut merger: Merger,
+    merger: Merger,
     previous: Option<&TableFile>,
     segments: &[File],
     mut write: impl FnMut(&[u8]) -> Result<(), TableError>,
 ) -> Result<Index, TableError> {
-    let mut reader = Reader::new();
+    thread::scope(|scope| {
+        let (sender, merged) = sync_channel(MERGED);
+        let merging = scope.spawn(move || send_merged(merger, previous, segments, &sender));
+        let mut reader = Reader::new();
+        for bytes in merged {
+            reader.feed(&bytes)?;
+            write(&bytes)?;
+        }
+        merging.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(reader.finish()?.0)
+    })
+}
+
+fn send_merged(
+    mut merger: Merger,
+    previous: Option<&TableFile>,
+    segments: &[File],
+    sender: &SyncSender<Vec<u8>>,
+) -> Result<(), TableError> {
     let mut read_previous = previous.map_or(0, |previous| previous.index().body());
     let mut read = vec![0; segments.len()];
     loop {
         match merger.step()? {
             Step::Write(bytes) => {
-                reader.feed(&bytes)?;
-                write(&bytes)?;
+                if sender.send(bytes).is_err() {
+                    return Ok(()); // nobody takes it: the other side failed, and says why
+                }
             }
             Step::Need(SourceId::Previous) => {
                 let bytes = previous.map_or(Ok(Vec::new()), |previous| previous.read_at(read_previous))?;
@@ -162,7 +187,7 @@ fn merge(
                 read[number] += length as u64;
                 merger.feed(SourceId::Segment(number), &bytes[..length]);
             }
-            Step::Done => return Ok(reader.finish()?.0),
+            Step::Done => return Ok(()),
         }
     }
 }

@@ -20,7 +20,7 @@ from cityid.errors import MalformedInput, RuleViolation
 from cityid.node.blobs import Blobs
 from cityid.node.config import Keep, Limits, Timeouts
 from cityid.node.exchange import Exchange, Network
-from cityid.node.exchange.ports import SnapshotReads, TableFile
+from cityid.node.exchange.ports import Against, TableFile
 from cityid.node.messages import Frame
 from cityid.node.telemetry import Log
 
@@ -89,8 +89,13 @@ class FakeFolder:
         self.tables = {bytes.fromhex(path.stem): read_table(path) for path in directory.glob("*.table")}
         self.hurt: list[str] = []
 
-    def add(self, path: Path) -> FakeTable:
+    def head(self, path: Path) -> FakeTable:
+        return read_table(path)
+
+    def add(self, path: Path, against: Against | None = None) -> FakeTable:
         table = read_table(path)
+        if against is not None:
+            self.check(table, against)
         path.rename(self.directory / f"{table.digest.hex()}.table")
         self.tables[table.digest] = table
         self.hurt = [name for name in self.hurt if table.digest.hex() not in name]
@@ -114,9 +119,9 @@ class FakeFolder:
         del self.tables[digest]
         self.hurt.append(f"{digest.hex()}.table")
 
-    def check(self, table: TableFile, snapshot: SnapshotReads, previous: TableFile | None) -> None:
+    def check(self, table: TableFile, against: Against) -> None:
         assert isinstance(table, FakeTable)
-        assert (previous.digest if previous else None) == table.previous
+        assert (against.previous.digest if against.previous else None) == table.previous
         if table.fault is not None:
             raise RuleViolation("bad_table", table.fault)
 

@@ -187,6 +187,8 @@ async def test_a_table_that_does_not_succeed_is_refused_everywhere(world: World)
         await trio.sleep(60)
     assert caught.value.reason == "bad_table"
     assert not any(city.blobs.is_signed(digest) for city in world.cities.values())
+    assert asker.folder.get(digest) is None, "it is no table to answer from"
+    assert asker.read(digest) is not None, "and stays a file"
 
 
 async def test_another_city_that_says_no_is_named_with_its_reason(world: World) -> None:

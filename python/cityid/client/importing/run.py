@@ -1,7 +1,8 @@
 """An import from beginning to end: rows in, items in the register, rejects named; running it again changes nothing.
 
-The steps: read every row, settle what an earlier run left open, give serials to the rows that have none (asking for
-ranges as needed), then sign, note and send batches, WAVE at a time and WAVES of them at once. A batch that the network
+The steps: read every row, settle what an earlier run left open, find serials for the rows that have none (asking for
+ranges as needed), then sign, note and send batches, WAVE at a time and WAVES of them at once. PART_ROWS rows at a time
+are made ready for that, so that the network works on the first ones meanwhile. A batch that the network
 refuses because of some row is halved until that row stands alone; the row is rejected with the network's reason and the
 others go on. A refusal that has nothing to do with single rows (no authority, no category, suspended) ends the import.
 
@@ -20,18 +21,10 @@ from typing import Any, Final, Literal, Protocol
 
 import trio
 
-from cityid._native import commitment, make_item_code
-from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned, digest_of
+from cityid._native import commitment, make_item_code, make_item_codes
+from cityid.client.importing.journal import Batch, Disclosure, Journal, Planned, digest_of, digests_of
 from cityid.client.importing.rows import Columns, Reject, Row
-from cityid.client.operations import (
-    Item,
-    Operation,
-    Range,
-    allocate_range,
-    register_aliases,
-    register_items,
-    reserve_range,
-)
+from cityid.client.operations import ItemColumns, Operation, Range, allocate_range, reserve_range
 from cityid.client.replies import Receipt
 from cityid.errors import CityIDError, InputError, RuleViolation, Unavailable
 
@@ -40,7 +33,8 @@ __all__ = ["Adoption", "Submitter", "Summary", "Target", "import_rows"]
 BATCH_ITEMS: Final = 1_000  # of a transaction (P6)
 BATCH_BYTES: Final = 56 * 1024  # estimated; a transaction holds 64 KiB (P6)
 WAVE: Final = 8  # batches that are made durable together and travel in one request
-WAVES: Final = 2  # requests on their way: fewer items than an organisation may have in a block (P72)
+WAVES: Final = 8  # requests on their way: fewer items than an organisation may have in a block (P72)
+PART_ROWS: Final = 16_000  # rows that get their salts, and are made durable, together
 SALT_BYTES: Final = 16
 THOUSAND: Final = 1_000
 MILLION: Final = 1_000_000
@@ -56,7 +50,9 @@ Who = Literal["holder", "city", "both"]
 class Submitter(Protocol):
     """What an import needs of a client."""
 
-    async def sign(self, operations: Sequence[Operation], *, by: Who = "holder") -> tuple[bytes, bytes, int]:
+    async def sign(
+        self, operations: Sequence[Operation] | ItemColumns, *, by: Who = "holder"
+    ) -> tuple[bytes, bytes, int]:
         """(id, transaction, valid_until), signed by the holder of the ranges, by its city, or by both."""
         ...
 
@@ -94,6 +90,10 @@ class Target:
     def code(self, serial: int) -> str:
         """The full code of one item."""
         return make_item_code(self.city, self.org, self.use, self.class_code, self.model, serial)
+
+    def codes(self, serials: Sequence[int]) -> list[str]:
+        """The full codes of many items."""
+        return make_item_codes(self.category(), serials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,8 @@ async def import_rows(
     fresh = run.sort_out(rows)
     if adoption is not None:
         fresh = await run.reserve(fresh)
-    await run.register(await run.assign(fresh))
+    await run.find_serials(fresh)
+    await run.register(fresh)
     run.summary.ranges = list(journal.ranges)
     run.summary.reserved = list(journal.reserved)
     run.summary.rejects.sort(key=lambda reject: reject.line)
@@ -182,6 +183,7 @@ class _Import:
         self.progress = progress
         self.summary = Summary()
         self._total = 0
+        self._free: deque[int] = deque()  # serials for rows that have none
         # What a value is, by attribute: part of its commitment, looked up for every value.
         self._schemas = {name: columns.schema(name) for name in columns.attributes.values()}
 
@@ -199,8 +201,11 @@ class _Import:
         """The rows that are still to be registered; the others are counted or rejected here."""
         fresh: list[Row] = []
         disclosures = self.journal.disclosures
+        id_column = self.columns.column("id") or "id"
+        self.summary.read += len(rows)
+        known_before = [row for row in rows if isinstance(row, Row) and row.id in disclosures]
+        digests = dict(zip([row.id for row in known_before], digests_of(known_before), strict=True))
         for row in rows:
-            self.summary.read += 1
             if isinstance(row, Reject):
                 self.summary.rejects.append(row)
                 continue
@@ -208,8 +213,7 @@ class _Import:
             if known is None:
                 fresh.append(row)
                 continue
-            same = known.digest == digest_of(row)
-            id_column = self.columns.column("id") or "id"
+            same = known.digest == digests[row.id]
             if row.id in self.journal.committed:
                 if same:
                     self.summary.already += 1
@@ -267,30 +271,25 @@ class _Import:
         self.journal.note_allocation(planned.id, (), planned.reserves if receipt.state == "committed" else ())
         return receipt
 
-    async def assign(self, rows: Sequence[Row]) -> list[Disclosure]:
-        """A serial and fresh salts for every row; what an earlier run gave stays as it was given."""
-        disclosures: list[Disclosure] = []
-        without: list[Row] = []
-        for row in rows:
-            known = self.journal.disclosures.get(row.id)
-            if known is not None and known.digest == digest_of(row):
-                disclosures.append(known)
-            elif row.serial is not None:
-                disclosures.append(self._disclosure(row, row.serial))
-            else:
-                without.append(row)
-        if not without:
-            return disclosures
+    async def find_serials(self, rows: Sequence[Row]) -> None:
+        """Finds a free serial for every row without one; what an earlier run gave stays as it was given."""
+        needed = sum(row.serial is None and self._given_before(row) is None for row in rows)
+        if not needed:
+            return
         used = self.journal.used_serials() | {row.serial for row in rows if row.serial is not None}
-        free = deque(await self._free_of_held(len(without), used))
+        free = deque(await self._free_of_held(needed, used))
         free.extend(
             serial for base, size in self.journal.ranges for serial in range(base, base + size) if serial not in used
         )
-        while len(free) < len(without):
-            for base, size in await self._more_ranges(len(without) - len(free)):
+        while len(free) < needed:
+            for base, size in await self._more_ranges(needed - len(free)):
                 free.extend(range(base, base + size))
-        disclosures.extend(self._disclosure(row, free.popleft()) for row in without)
-        return disclosures
+        self._free = free
+
+    def _given_before(self, row: Row) -> Disclosure | None:
+        """What an earlier run disclosed for a row that still says the same."""
+        known = self.journal.disclosures.get(row.id)
+        return known if known is not None and known.digest == digest_of(row) else None
 
     async def _free_of_held(self, needed: int, used: set[int]) -> list[int]:
         """Serials of the ranges that were held before and carry no item yet, as a gateway says; a wrong word of its is
@@ -338,17 +337,18 @@ class _Import:
 
     # ------------------------------------------------------------ batches
 
-    async def register(self, disclosures: Sequence[Disclosure]) -> None:
+    async def register(self, rows: Sequence[Row]) -> None:
         """Sends everything in batches, several at a time, all on disk before they leave."""
-        known = self.journal.disclosures
-        self.journal.disclose([one for one in disclosures if known.get(one.id) is not one])
-        queue = deque(self._in_batches(disclosures))
+        parts = deque(rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS))
+        queue: deque[list[Disclosure]] = deque()
         failures: list[CityIDError] = []
 
         async def work() -> None:
             # Workers share one queue in one thread: whatever a refused batch gives back is at its head.
             try:
-                while queue:
+                while queue or parts:
+                    if len(queue) < WAVE and parts:
+                        queue.extend(self._in_batches(self._disclose(parts.popleft())))
                     wave = [queue.popleft() for _ in range(min(WAVE, len(queue)))]
                     queue.extendleft(reversed(await self._send(await self._plan(wave))))
             except CityIDError as error:
@@ -362,31 +362,37 @@ class _Import:
         if failures:
             raise failures[0]
 
+    def _disclose(self, rows: Sequence[Row]) -> list[Disclosure]:
+        """A serial and fresh salts for every row, durable on return; what an earlier run gave stays as it was given."""
+        known = [self._given_before(row) for row in rows]
+        fresh = [row for row, given in zip(rows, known, strict=True) if given is None]
+        serials = [self._free.popleft() if row.serial is None else row.serial for row in fresh]
+        codes, digests = self.target.codes(serials), digests_of(fresh)
+        new = [self._disclosure(*parts) for parts in zip(fresh, serials, codes, digests, strict=True)]
+        self.journal.disclose(new)
+        return [given for given in known if given is not None] + new
+
     async def _plan(self, wave: Sequence[Sequence[Disclosure]]) -> list[Batch]:
         by: Who = "both" if self.adoption is not None and self.adoption.by_city else "holder"
         batches: list[Batch] = []
         for part in wave:
-            signed = await self.submitter.sign(self._operations(part), by=by)
+            signed = await self.submitter.sign(self._columns(part), by=by)
             batches.append(Batch(Planned(*signed), tuple([one.id for one in part])))
         self.journal.plan_batches(batches)
         return batches
 
-    def _operations(self, part: Sequence[Disclosure]) -> list[Operation]:
-        operations = [
-            register_items(
-                self.target.city,
-                self.target.org,
-                use=self.target.use,
-                class_code=self.target.class_code,
-                model=self.target.model,
-                items=[Item(disclosure.serial, _commitments(disclosure)) for disclosure in part],
-            )
-        ]
-        if self.adoption is not None:
-            aliases = {one.id: one.code for one in part if self.adoption.needs_alias(one.id)}
-            if aliases:
-                operations.append(register_aliases(self.adoption.namespace, aliases))
-        return operations
+    def _columns(self, part: Sequence[Disclosure]) -> ItemColumns:
+        adoption = self.adoption
+        numbers: Sequence[str | None] = ()
+        if adoption is not None:
+            numbers = [one.id if adoption.needs_alias(one.id) else None for one in part]
+        return ItemColumns(
+            self.target.category(),
+            [one.serial for one in part],
+            [_commitments(one) for one in part] if any(one.attributes for one in part) else (),
+            adoption.namespace if adoption is not None else "",
+            numbers,
+        )
 
     async def _send(self, batches: Sequence[Batch]) -> list[list[Disclosure]]:
         """Sends batches until each is decided; parts to send again, smaller where some row in them is refused."""
@@ -456,7 +462,7 @@ class _Import:
         is_there = all(row.get("verdict") == "REGISTERED" and row.get("code") == disclosure.code for row in found)
         return is_there and registered == ours
 
-    def _disclosure(self, row: Row, serial: int) -> Disclosure:
+    def _disclosure(self, row: Row, serial: int, code: str, digest: str) -> Disclosure:
         schemas, adopted = self._schemas, self.adoption is not None
         attributes = {
             # A fresh salt for each: an attribute is shown, or erased, without touching the others. An old number that
@@ -465,7 +471,7 @@ class _Import:
             for name, value in row.attributes.items()
             if not (adopted and name == "id")
         }
-        return Disclosure(row.id, row.line, digest_of(row), serial, self.target.code(serial), attributes)
+        return Disclosure(row.id, row.line, digest, serial, code, attributes)
 
     def _in_batches(self, disclosures: Sequence[Disclosure]) -> list[list[Disclosure]]:
         adopted = self.adoption is not None

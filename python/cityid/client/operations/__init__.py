@@ -26,6 +26,7 @@ from cityid.client.operations.governance import (
     withdraw_proposal,
 )
 from cityid.client.operations.items import (
+    ItemColumns,
     override_item,
     register_aliases,
     register_category,
@@ -61,6 +62,7 @@ from cityid.client.operations.values import (
 __all__ = [
     "Change",
     "Item",
+    "ItemColumns",
     "ItemUpdate",
     "KeyEntry",
     "Operation",

@@ -1,6 +1,7 @@
 """Categories, items and their old numbers: P24 to P27, P47, P49."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from cityid.client.operations.values import (
     Item,
@@ -13,6 +14,7 @@ from cityid.client.operations.values import (
 )
 
 __all__ = [
+    "ItemColumns",
     "override_item",
     "register_aliases",
     "register_category",
@@ -131,3 +133,19 @@ def register_aliases(namespace: str, aliases: Mapping[str, str]) -> Operation:
         "namespace": namespace,
         "aliases": [{"alias": alias, "code": code} for alias, code in aliases.items()],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class ItemColumns:
+    """Many items of one category as columns, a row each; `Client.sign` takes it in place of operations.
+
+    It says what `register_items` and `register_aliases` say, for registers of which a dict a row would cost too much.
+
+    `commitments` may be empty when no row has any, `aliases` when no row has an old number.
+    """
+
+    category: str  # its canonical code
+    serials: Sequence[int]
+    commitments: Sequence[Mapping[str, bytes]] = ()
+    namespace: str = ""
+    aliases: Sequence[str | None] = ()

@@ -12,7 +12,7 @@ missing from then on. Reading and hashing happen in threads.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -24,10 +24,13 @@ from cityid.errors import CityIDError, MalformedInput, StorageError, Unavailable
 from cityid.node.blobs import CHUNK_BYTES, Blobs
 from cityid.node.config import Keep
 from cityid.node.exchange.fetching import Fetcher
-from cityid.node.exchange.ports import LedgerReads, Link, Network, TableFile, TableFolder
+from cityid.node.exchange.ports import Against, LedgerReads, Link, Network, TableFile, TableFolder, TableHead
 from cityid.node.telemetry import Level, Log
 
-__all__ = ["FileNotHere", "Keeper", "rendezvous"]
+__all__ = ["FileNotHere", "Judge", "Keeper", "rendezvous"]
+
+Judge = Callable[[TableHead], Against]
+"""What a table is checked against, once its head is known; raises when that cannot be said or is not worth it."""
 
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
@@ -98,20 +101,24 @@ class Keeper:
 
     # ------------------------------------------------------------ taking in
 
-    async def obtain(self, digest: bytes, cities: Sequence[str]) -> TableFile:
+    async def obtain(self, digest: bytes, cities: Sequence[str], judge: Judge | None = None) -> TableFile:
         """The table of that digest: from the folder, from the blobs, or from one of these cities.
 
-        Raises `FileNotHere`, `MalformedInput` when the file is no table, and what fetching raises.
+        With a judge it is checked (P44), in the same reading if it is new here; what is refused is not taken in. Raises
+        `FileNotHere`, `MalformedInput` when the file is no table, `RuleViolation` when it is refused, and what fetching
+        and the judge raise.
         """
         with self._lock(digest) as lock:
             await lock.acquire()
             try:
-                return await self._obtain(digest, cities)
+                return await self._obtain(digest, cities, judge)
             finally:
                 lock.release()
 
-    async def _obtain(self, digest: bytes, cities: Sequence[str]) -> TableFile:
+    async def _obtain(self, digest: bytes, cities: Sequence[str], judge: Judge | None) -> TableFile:
         if (table := self.folder.get(digest)) is not None:
+            if judge is not None:
+                await trio.to_thread.run_sync(self.folder.check, table, judge(table), limiter=self._threads)
             return table
         if self._blobs.path(digest) is None:
             if not cities:
@@ -120,13 +127,16 @@ class Keeper:
                 )
             limit = self._network.parameters()["max_table_bytes"]
             await self._fetcher.fetch(digest, cities, limit_bytes=limit)
-        return await self._take_in(digest)
+        return await self._take_in(digest, judge)
 
-    async def _take_in(self, digest: bytes) -> TableFile:
+    async def _take_in(self, digest: bytes, judge: Judge | None) -> TableFile:
         with self._blobs.using(digest) as path:
             if path is None:
                 raise FileNotHere(f"the file {digest.hex()} gave way to newer ones; upload it again")
-            table = await trio.to_thread.run_sync(self._move_in, digest, limiter=self._threads)
+            against = None
+            if judge is not None:
+                against = judge(await trio.to_thread.run_sync(self.folder.head, path))
+            table = await trio.to_thread.run_sync(self._move_in, digest, against, limiter=self._threads)
         if table.digest != digest:
             await trio.to_thread.run_sync(self.folder.remove, table.digest)
             raise StorageError(f"the file {digest.hex()} changed on the disk; check the disk, then upload it again")
@@ -137,11 +147,11 @@ class Keeper:
             self._name(table.previous)
         return table
 
-    def _move_in(self, digest: bytes) -> TableFile:
+    def _move_in(self, digest: bytes, against: Against | None) -> TableFile:
         # Other cities go on reading the blob while it is opened and checked here; then they read the table.
         path = self._blobs.second_name(digest)
         try:
-            table = self.folder.add(path)
+            table = self.folder.add(path, against)
         finally:
             path.unlink(missing_ok=True)
         self._blobs.remove(digest)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cityid._native import Snapshot, Table, Tables
+from cityid._native import Snapshot, Table, TableHead, Tables
 from cityid.node.blobs import storage_errors
-from cityid.node.exchange.ports import SnapshotReads, TableFile
+from cityid.node.exchange.ports import Against, TableFile
 
 __all__ = ["NativeFolder"]
 
@@ -18,9 +18,16 @@ class NativeFolder:
             directory.mkdir(parents=True, exist_ok=True)
         self.tables = Tables(directory)
 
-    def add(self, path: Path) -> TableFile:
+    def head(self, path: Path) -> TableHead:
+        """See `TableFolder.head`."""
+        return TableHead.read(path)
+
+    def add(self, path: Path, against: Against | None = None) -> TableFile:
         """See `TableFolder.add`."""
-        return self.tables.add(path)
+        if against is None:
+            return self.tables.add(path)
+        snapshot, previous = _native(against)
+        return self.tables.add(path, snapshot=snapshot, previous=previous)
 
     def get(self, digest: bytes) -> TableFile | None:
         """See `TableFolder.get`."""
@@ -38,10 +45,15 @@ class NativeFolder:
         """See `TableFolder.damaged`."""
         return self.tables.damaged()
 
-    def check(self, table: TableFile, snapshot: SnapshotReads, previous: TableFile | None) -> None:
+    def check(self, table: TableFile, against: Against) -> None:
         """See `TableFolder.check`."""
-        # A node has one kind of tables and of states.
-        assert isinstance(table, Table)
-        assert isinstance(snapshot, Snapshot)
-        assert previous is None or isinstance(previous, Table)
-        table.check(snapshot, previous)
+        assert isinstance(table, Table), "a node has one kind of tables"
+        table.check(*_native(against))
+
+
+def _native(against: Against) -> tuple[Snapshot, Table | None]:
+    """A node has one kind of tables and of states."""
+    snapshot, previous = against.snapshot, against.previous
+    assert isinstance(snapshot, Snapshot)
+    assert previous is None or isinstance(previous, Table)
+    return snapshot, previous

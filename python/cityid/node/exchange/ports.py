@@ -10,7 +10,7 @@ from typing import Protocol
 
 from cityid.keys import Signer
 
-__all__ = ["LedgerReads", "Link", "Network", "SnapshotReads", "TableFile", "TableFolder"]
+__all__ = ["Against", "LedgerReads", "Link", "Network", "SnapshotReads", "TableFile", "TableFolder", "TableHead"]
 
 
 class Link(Protocol):
@@ -45,27 +45,46 @@ class LedgerReads(Protocol):
         """(city, class, base, size, digest) of every sealed range."""
 
 
-class TableFile(Protocol):
-    """An open table; the native `Table`."""
+class TableHead(Protocol):
+    """What a table file says of itself; the native `TableHead`."""
 
-    digest: bytes
-    root: bytes
     city: str
     cls: str
     base: int
     size: int
     previous: bytes | None
+
+
+class TableFile(TableHead, Protocol):
+    """An open table; the native `Table`."""
+
+    digest: bytes
+    root: bytes
     size_bytes: int
 
     def statement(self, expected_version: int) -> bytes:
         """What a storage receipt of it signs for a range whose record has this version (P45)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What a table is checked against (P44): a state, and the table that its range has there."""
+
+    snapshot: SnapshotReads
+    previous: TableFile | None
+
+
 class TableFolder(Protocol):
     """The tables that this node answers from; the native `Tables`, with the check of a table against a state."""
 
-    def add(self, path: Path) -> TableFile:
-        """Checks a file (P43) and moves it in. Raises `MalformedInput`, `StorageError`."""
+    def head(self, path: Path) -> TableHead:
+        """What a file outside the folder says of itself. Raises `MalformedInput`, `StorageError`."""
+
+    def add(self, path: Path, against: Against | None = None) -> TableFile:
+        """Checks a file (P43, and P44 against a state) and moves it in.
+
+        Raises `MalformedInput`, `RuleViolation` (`bad_table`), `StorageError`.
+        """
 
     def get(self, digest: bytes) -> TableFile | None:
         """A table that is here and whole."""
@@ -79,8 +98,8 @@ class TableFolder(Protocol):
     def damaged(self) -> list[str]:
         """What is known of the files that are left out: each text holds the file's name."""
 
-    def check(self, table: TableFile, snapshot: SnapshotReads, previous: TableFile | None) -> None:
-        """P44. Raises `RuleViolation` (`bad_table`) or `MalformedInput`."""
+    def check(self, table: TableFile, against: Against) -> None:
+        """P44. Raises `RuleViolation` (`bad_table`), `StorageError`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Storage receipts (P45): signing them for others, and collecting them for a client.
 
-Signing. A city that is asked takes the file from whoever asked, checks it (P43), demands that the range has the version
-that was asked for, checks the table against the state and the version before (P44), notes that it signed, and signs.
-`MAX_WAITING` requests of a city wait; beyond that it hears that this node is busy.
+Signing. A city that is asked takes the file from whoever asked, demands that the range has the version that was asked
+for, reads the file once, which checks it (P43) and its table against the state and the version before (P44), notes that
+it signed, and signs. `MAX_WAITING` requests of a city wait; beyond that it hears that this
+node is busy.
 
 Collecting. The first receipt is this city's own, for the file is here: one copy less on the way. At the same time the
 others are asked in the order of rendezvous hashing over the digest, as many at once as receipts are needed; one that
@@ -40,7 +41,7 @@ from cityid.node.exchange.payloads import (
     encode_receipt,
     encode_want_receipt,
 )
-from cityid.node.exchange.ports import LedgerReads, Link, Network, SnapshotReads, TableFile
+from cityid.node.exchange.ports import Against, LedgerReads, Link, Network, SnapshotReads, TableFile, TableHead
 from cityid.node.messages import NO_RECEIPT, RECEIPT, WANT_RECEIPT
 from cityid.node.telemetry import Log
 
@@ -97,7 +98,6 @@ class Receipts:
         self._receipt_s = receipt_s
         self._patience_s = receipt_s / 2  # with one city, so that the next one has time
         self._committed = trio.Event()
-        self._threads = trio.CapacityLimiter(WORKERS)
         self._requests, self._requested = trio.open_memory_channel[tuple[str, WantReceipt]](1_000)
         self._waiting: Counter[str] = Counter()
         self._asked: dict[tuple[str, bytes, int], _Asked] = {}
@@ -147,8 +147,8 @@ class Receipts:
 
     async def _sign_for(self, peer: str, want: WantReceipt) -> bytes:
         await self._reach(want.height)
-        table = await self._keeper.obtain(want.digest, [peer])
-        return await self._sign(table, want.version)
+        _, signature = await self._sign(want.digest, [peer], want.version)
+        return signature
 
     async def _reach(self, height: int) -> None:
         """Waits until this node is as far as the one that asks."""
@@ -158,22 +158,26 @@ class Receipts:
         if self._ledger.height < height:
             raise NotSynced(f"this node is at height {self._ledger.height}, the request is about {height}")
 
-    async def _sign(self, table: TableFile, version: int) -> bytes:
+    async def _sign(self, digest: bytes, cities: Sequence[str], version: int) -> tuple[TableFile, bytes]:
+        """Takes the table in, checks it and signs; the table and the signature."""
         if not self._network.synced():
             raise NotSynced("this node is behind the network and does not know what the range is now")
         signer = self._signer()
-        snapshot = self._ledger.snapshot()
-        check_version(snapshot, table, version)
-        previous = None if table.previous is None else self._keeper.folder.get(table.previous)
-        if table.previous is not None and previous is None:
-            raise Unavailable(
-                f"the table of the version before, {table.previous.hex()}, is not here yet; ask again in a moment"
-            )
-        folder = self._keeper.folder
-        await trio.to_thread.run_sync(folder.check, table, snapshot, previous, limiter=self._threads)
-        await self._keeper.mark_signed(table.digest)
+
+        def judge(head: TableHead) -> Against:
+            snapshot = self._ledger.snapshot()
+            check_version(snapshot, head, version)
+            previous = None if head.previous is None else self._keeper.folder.get(head.previous)
+            if head.previous is not None and previous is None:
+                raise Unavailable(
+                    f"the table of the version before, {head.previous.hex()}, is not here yet; ask again in a moment"
+                )
+            return Against(snapshot, previous)
+
+        table = await self._keeper.obtain(digest, cities, judge)
+        await self._keeper.mark_signed(digest)
         self.signed += 1
-        return signer.sign(table.statement(version))
+        return table, signer.sign(table.statement(version))
 
     def _signer(self) -> Signer:
         """Of the key that the state names: with any other a receipt would count for nothing."""
@@ -212,16 +216,20 @@ class Receipts:
 
         async def own() -> None:
             try:
-                collection.table = await self._obtain(digest, order)
-                collection.opened.set()
-                if city in members:
-                    collection.receipts[city] = await self._sign(collection.table, version)
+                if city in members and (signed := await self._sign_own(collection, digest, order, version)):
+                    collection.table, collection.receipts[city] = signed
+                else:
+                    collection.table = await self._obtain(digest, order)
             except (InputError, FileNotHere) as error:
                 collection.forbidden = error
                 nursery.cancel_scope.cancel()
-            except CityIDError as error:
+            except CityIDError as error:  # without the table here nobody's receipt can be compared with it
                 collection.refusals[city] = reason_of(error), str(error)
-                await ask_others()
+                nursery.cancel_scope.cancel()
+            else:
+                collection.opened.set()
+                if city in collection.refusals:
+                    await ask_others()
 
         async def ask_others() -> None:
             for other in others:
@@ -237,11 +245,26 @@ class Receipts:
             raise collection.forbidden
         return Collected(collection.needed, sorted(collection.receipts.items()), collection.refusals)
 
+    async def _sign_own(
+        self, collection: "_Collection", digest: bytes, order: Sequence[str], version: int
+    ) -> tuple[TableFile, bytes] | None:
+        """This city's own receipt; without one its refusal is noted."""
+        try:
+            return await self._sign(digest, self._connected(order), version)
+        except (InputError, FileNotHere):
+            raise
+        except CityIDError as error:
+            collection.refusals[self._network.city] = reason_of(error), str(error)
+            return None
+
     async def _obtain(self, digest: bytes, order: Sequence[str]) -> TableFile:
         try:
-            return await self._keeper.obtain(digest, [city for city in order if city in self._link.connected])
+            return await self._keeper.obtain(digest, self._connected(order))
         except PeerUnreachable as error:
             raise FileNotHere(str(error)) from None
+
+    def _connected(self, order: Sequence[str]) -> list[str]:
+        return [city for city in order if city in self._link.connected]
 
     async def _ask_within_patience(self, collection: "_Collection", city: str, digest: bytes, version: int) -> bool:
         """Whether the city signed; if not, its refusal is noted."""
@@ -283,7 +306,7 @@ class Receipts:
         return asked.answer.signature
 
 
-def check_version(snapshot: SnapshotReads, table: TableFile, version: int) -> None:
+def check_version(snapshot: SnapshotReads, table: TableHead, version: int) -> None:
     """Refuses when the table's range is not there, or has another version than the seal will expect (P45)."""
     text = snapshot.range(table.city, table.cls, table.base, table.size)
     name = f"the range of {table.size} from {table.base} of city {table.city}, class {table.cls}"

@@ -50,11 +50,7 @@ impl NamedAlias {
     /// Takes a namespace and an alias.
     pub fn new(namespace: &str, alias: &str) -> Result<NamedAlias, Error> {
         let (city, org) = read_namespace(namespace)?;
-        if alias.is_empty() || alias.len() > MAX_ALIAS || !alias.bytes().all(is_printable) {
-            return Err(Error::Code(format!(
-                "{alias:?} is no alias: an alias is 1 to {MAX_ALIAS} printable ASCII characters without spaces; type it again"
-            )));
-        }
+        check_alias(alias)?;
         Ok(NamedAlias { city, org, namespace: namespace.to_owned(), alias: alias.to_owned() })
     }
 
@@ -99,6 +95,16 @@ impl fmt::Display for NamedAlias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{ALIAS_PREFIX}{}:{}", self.namespace, self.alias)
     }
+}
+
+/// Refuses a text that no namespace can hold.
+pub fn check_alias(alias: &str) -> Result<(), Error> {
+    if alias.is_empty() || alias.len() > MAX_ALIAS || !alias.bytes().all(is_printable) {
+        return Err(Error::Code(format!(
+            "{alias:?} is no alias: an alias is 1 to {MAX_ALIAS} printable ASCII characters without spaces; type it again"
+        )));
+    }
+    Ok(())
 }
 
 /// Reads a named alias; none when the text does not start like one.

@@ -28,7 +28,7 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-pub use alias::{Alias, NamedAlias, MAX_ALIAS};
+pub use alias::{check_alias, Alias, NamedAlias, MAX_ALIAS};
 pub use check::check_character;
 pub use fields::{City, Class, Model, Org, Serial, Use};
 pub use members::Members;

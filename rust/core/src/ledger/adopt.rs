@@ -2,7 +2,7 @@
 use super::execute::{Context, Output};
 use super::operation::{Holder, Range};
 use super::ranges::{count_holding, hold, range_of, Space};
-use crate::code::{City, Code, NamedAlias};
+use crate::code::{check_alias, City, Code, NamedAlias};
 use crate::error::Error;
 use crate::map_key::{Kind, MapKey};
 use crate::record::{Children, Record, Status};
@@ -41,31 +41,35 @@ pub fn register_aliases(context: &mut Context<'_, '_, '_>, namespace: &str, alia
     let owner = Holder::parse(&owner.text())?;
     let city = owner.city;
     context.authorise_holder(&owner)?;
-    // Mostly one holder and a few ranges for all of them.
+    // Mostly one holder and a few ranges for all of them: what one alias showed of a thousand serials holds for those that follow,
+    // because this operation changes no range.
     let mut agreed = vec![owner.code().text()];
+    let mut last_range = None;
     for (alias, code) in aliases {
-        let named = NamedAlias::new(namespace, alias).map_err(|error| Error::rule("bad_name", error.to_string()))?;
+        check_alias(alias).map_err(|error| Error::rule("bad_name", error.to_string()))?;
+        let named = || format!("alias:{namespace}:{alias}");
         let (Code::Item { city: of, category, serial, .. }, true) = (code, code.city() == Some(city)) else {
-            return Err(Error::rule("unknown_code", format!("{code} is no item of {city}; {named} can only name such a code")));
+            return Err(Error::rule("unknown_code", format!("{code} is no item of {city}; {} can only name such a code", named())));
         };
-        let Some((_, range)) = range_of(context, *of, category.class, *serial)? else {
-            return Err(Error::rule("not_in_range", format!("nobody holds the range of {code}; reserve or allocate it first")));
-        };
-        if range.record.status != Status::Active {
-            return Err(Error::rule("suspended", format!("the range of {code} is {}", range.record.status.name())));
-        }
-        let holder = range.record.holder.as_deref().unwrap_or_default();
-        if !agreed.iter().any(|known| known == holder) {
-            context.authorise_holder(&Holder::parse(holder)?)?;
-            agreed.push(holder.to_owned());
-        }
-        let key = MapKey::Alias(namespace, alias.as_bytes());
-        if context.overlay.contains(&key) {
-            return Err(Error::rule("exists", format!("{named} names a code already, and names it for ever")));
+        if last_range != Some((category.class, serial.thousand())) {
+            let Some((_, range)) = range_of(context, *of, category.class, *serial)? else {
+                return Err(Error::rule("not_in_range", format!("nobody holds the range of {code}; reserve or allocate it first")));
+            };
+            if range.record.status != Status::Active {
+                return Err(Error::rule("suspended", format!("the range of {code} is {}", range.record.status.name())));
+            }
+            let holder = range.record.holder.as_deref().unwrap_or_default();
+            if !agreed.iter().any(|known| known == holder) {
+                context.authorise_holder(&Holder::parse(holder)?)?;
+                agreed.push(holder.to_owned());
+            }
+            last_range = Some((category.class, serial.thousand()));
         }
         let mut record = Record::new(Kind::Alias, context.overlay.height());
         record.code = Some(code.text());
-        context.overlay.put(&key, record)?;
+        if !context.overlay.create(&MapKey::Alias(namespace, alias.as_bytes()), record)? {
+            return Err(Error::rule("exists", format!("{} names a code already, and names it for ever", named())));
+        }
     }
     Ok(Output::None)
 }

@@ -45,20 +45,18 @@ pub fn register(context: &mut Context<'_, '_, '_>, holder: &Holder, category: &C
             last_range = Some(item.serial.thousand());
         }
         context.check_profile(&item.commitments, &item.services)?;
-        let key = MapKey::Item(holder.city, category.class, item.serial);
-        if context.overlay.contains(&key) {
-            return Err(Error::rule(
-                "exists",
-                format!("serial {} of class {} is registered already; update it, or take another serial", item.serial, category.class),
-            ));
-        }
         let code = Code::Item { city: holder.city, org: holder.org, category: *category, serial: item.serial };
         let mut record = Record::new(Kind::Item, height);
         record.status = item.status;
         record.code = Some(code.text());
         record.commitments.clone_from(&item.commitments);
         record.services.clone_from(&item.services);
-        context.overlay.put(&key, record)?;
+        if !context.overlay.create(&MapKey::Item(holder.city, category.class, item.serial), record)? {
+            return Err(Error::rule(
+                "exists",
+                format!("serial {} of class {} is registered already; update it, or take another serial", item.serial, category.class),
+            ));
+        }
     }
     Ok(Output::None)
 }

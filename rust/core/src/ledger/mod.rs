@@ -91,20 +91,37 @@ pub struct Candidate {
     pub header_bytes: Vec<u8>,
     /// The log root after it: what consensus decides on (P33).
     pub value: Hash,
-    /// Digests of its batches, in order.
-    pub digests: Vec<Hash>,
-    executed: Executed,
-    state: index::Candidate,
-    /// What holds after it.
-    rules: Arc<Rules>,
-    configuration: bool,
+    outcome: Arc<Outcome>,
 }
 
 impl Candidate {
+    /// Digests of its batches, in order.
+    pub fn digests(&self) -> &[Hash] {
+        &self.outcome.digests
+    }
+
     /// Transactions in the block.
     pub fn transactions(&self) -> usize {
-        self.executed.ids.len()
+        self.outcome.transactions
     }
+}
+
+/// What some batches do to the state after a block. It depends on nothing else in the header of the block that holds them, so the
+/// blocks of several rounds with the same batches share one.
+struct Outcome {
+    /// Hash of the parent's header.
+    parent: Hash,
+    digests: Vec<Hash>,
+    transactions: usize,
+    batches_root: Hash,
+    transactions_root: Hash,
+    receipts_root: Hash,
+    state_root: Hash,
+    /// What holds afterwards.
+    rules: Arc<Rules>,
+    configuration: bool,
+    /// Taken when a block with it is committed.
+    work: Mutex<Option<(Executed, index::Candidate)>>,
 }
 
 /// A committed block as answers see it: state, header, log path and certificate belong together.
@@ -144,6 +161,8 @@ pub struct Counters {
     pub batches: AtomicU64,
     /// Transactions taken in, by clients and peers.
     pub transactions: AtomicU64,
+    /// Blocks executed: one for each height, unless rounds failed with different batches.
+    pub executions: AtomicU64,
     /// Transactions committed.
     pub committed: AtomicU64,
     /// Transactions refused by the rule.
@@ -157,6 +176,8 @@ pub struct Ledger {
     state: StateMap,
     chain: RwLock<Chain>,
     pool: Mutex<Pool>,
+    /// What was executed last and not committed yet.
+    outcome: Mutex<Option<Arc<Outcome>>>,
     verifier: Mutex<Verifier>,
     seed: [u8; 32],
     draws: AtomicU64,
@@ -208,6 +229,7 @@ impl Ledger {
             state,
             chain: RwLock::new(Chain::new(header, header_bytes, validators)),
             pool: Mutex::new(Pool::default()),
+            outcome: Mutex::new(None),
             verifier: Mutex::new(Verifier::default()),
             seed,
             draws: AtomicU64::new(0),
@@ -283,30 +305,55 @@ impl Ledger {
         for transaction in transactions() {
             check_time(transaction.body.valid_until, height, parameters.window).map_err(|error| invalid(error.to_string()))?;
         }
-        let executed = execute(&parent.state, height, parameters, transactions(), |id| parent.included.contains(id));
-        let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
-        let written = executed.changes.iter().filter(|change| matters(&change.key)).map(|change| (&change.key[..], &change.record[..]));
-        let written: Written<'_> = written.collect();
-        let rules = parent.rules.after(height, &written, &parent.state)?;
-        let configuration = rules.differ(&parent.rules, &written);
-        let leaves = |items: &mut dyn Iterator<Item = &[u8]>| items.map(log::leaf_hash).collect::<Vec<_>>();
+        let outcome = self.outcome(&parent, height, digests, &batches)?;
         let header = Header {
             version,
             genesis: self.genesis_hash,
             height,
             time_ms,
             parent: parent.hash,
-            batches_root: log::root(&leaves(&mut digests.iter().map(|digest| &digest[..]))),
-            transactions_root: log::root(&leaves(&mut executed.ids.iter().map(|id| &id[..]))),
-            receipts_root: log::root(&leaves(&mut executed.receipts.iter().map(Vec::as_slice))),
-            state_root: state.root(),
+            batches_root: outcome.batches_root,
+            transactions_root: outcome.transactions_root,
+            receipts_root: outcome.receipts_root,
+            state_root: outcome.state_root,
             validators: parent.rules.validators_hash,
-            next_validators: rules.validators_hash, // P69
+            next_validators: outcome.rules.validators_hash, // P69
             proposer,
         };
         let header_bytes = header.encode();
         let value = parent.log.root_after(&log::leaf_hash(&header_bytes));
-        Ok(Candidate { header, header_bytes, value, digests: digests.to_vec(), executed, state, rules, configuration })
+        Ok(Candidate { header, header_bytes, value, outcome })
+    }
+
+    /// What batches do to the state after the parent; those that were executed last are not executed again.
+    fn outcome(&self, parent: &Parent, height: u64, digests: &[Hash], batches: &[Arc<Batch>]) -> Result<Arc<Outcome>, Error> {
+        let is_same = |last: &&Arc<Outcome>| last.parent == parent.hash && last.digests == digests && lock(&last.work).is_some();
+        if let Some(last) = lock(&self.outcome).as_ref().filter(is_same) {
+            return Ok(last.clone());
+        }
+        self.counters.executions.fetch_add(1, Ordering::Relaxed);
+        let transactions = batches.iter().flat_map(|batch| &batch.transactions);
+        let executed = execute(&parent.state, height, &parent.rules.parameters, transactions, |id| parent.included.contains(id));
+        let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
+        let written = executed.changes.iter().filter(|change| matters(&change.key)).map(|change| (&change.key[..], &change.record[..]));
+        let written: Written<'_> = written.collect();
+        let rules = parent.rules.after(height, &written, &parent.state)?;
+        let configuration = rules.differ(&parent.rules, &written);
+        let root = |items: &mut dyn Iterator<Item = &[u8]>| log::root(&items.map(log::leaf_hash).collect::<Vec<_>>());
+        let outcome = Arc::new(Outcome {
+            parent: parent.hash,
+            digests: digests.to_vec(),
+            transactions: executed.ids.len(),
+            batches_root: root(&mut digests.iter().map(|digest| &digest[..])),
+            transactions_root: root(&mut executed.ids.iter().map(|id| &id[..])),
+            receipts_root: root(&mut executed.receipts.iter().map(Vec::as_slice)),
+            state_root: state.root(),
+            rules,
+            configuration,
+            work: Mutex::new(Some((executed, state))),
+        });
+        *lock(&self.outcome) = Some(outcome.clone());
+        Ok(outcome)
     }
 
     /// The end of the chain as a block with these batches sees it; everything that is read is of one height.
@@ -384,10 +431,14 @@ impl Ledger {
         }
         let before = self.published().rules.clone();
         check_quorum(&certificate, &before.validators)?;
-        let executed = candidate.executed;
+        let outcome = candidate.outcome;
+        *lock(&self.outcome) = None;
+        let work = lock(&outcome.work).take();
+        let (executed, state) =
+            work.ok_or_else(|| Error::rule("stale_base", "a block with the same batches was committed; execute this one again"))?;
         let changes = executed.changes.iter().map(|change| (&change.key[..], &change.record[..]));
         let (seals, tables) = Seals::read(changes, height)?;
-        let snapshot = self.state.commit(candidate.state)?;
+        let snapshot = self.state.commit(state)?;
         chain.seals.take(seals);
         let commit = Commit {
             height,
@@ -397,17 +448,17 @@ impl Ledger {
             committed: executed.committed,
             rejected: executed.rejected,
             tables,
-            configuration: candidate.configuration,
+            configuration: outcome.configuration,
         };
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
-        chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, &before, &candidate.rules);
+        chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, &before, &outcome.rules);
         self.directory.note(executed.changes.iter().map(|change| &change.key[..]));
-        self.publish(&chain, snapshot, &certificate, before.validators.clone(), candidate.rules)?;
+        self.publish(&chain, snapshot, &certificate, before.validators.clone(), outcome.rules.clone())?;
         // The pool's lock is never taken under the chain's: admission takes them the other way round.
         drop(chain);
         let mut pool = lock(&self.pool);
-        for digest in &candidate.digests {
+        for digest in &outcome.digests {
             pool.remove(digest);
         }
         Ok(commit)
@@ -520,8 +571,8 @@ impl Ledger {
 
     /// The records of block 0, in the form of [`Commit::changes`]: no block wrote them, so no store holds them.
     pub fn genesis_changes(&self) -> Vec<u8> {
-        let change = |(key, record): (Vec<u8>, Vec<u8>)| Change { key: key.into(), record: record.into() };
-        encode_changes(&self.genesis.records().into_iter().map(change).collect::<Vec<_>>())
+        let records = self.genesis.records();
+        encode_changes(&records.iter().map(|(key, record)| Change::new(key, record)).collect::<Vec<_>>())
     }
 
     /// The complete subtrees of the log of the first `size` headers.

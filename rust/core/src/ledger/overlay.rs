@@ -1,12 +1,13 @@
 //! The state as the transactions of one block see it: the committed snapshot with what they changed on top.
 //!
-//! Reads are decoded once a block. A transaction that is refused is rolled back by a journal; nothing here touches the state map.
+//! Reads are decoded once a block; what a block writes is decoded when the block reads it again, which it seldom does. A transaction
+//! that is refused is rolled back by a journal; nothing here touches the state map.
 use crate::error::Error;
 use crate::hash::Hash;
-use crate::index::Snapshot;
+use crate::index::{KeyedRecord, Snapshot};
 use crate::map_key::{path_of, MapKey};
 use crate::record::{Record, MAX_RECORD};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// A record with its bytes.
@@ -23,8 +24,28 @@ pub struct Entry {
 pub struct Change {
     /// Encoded map key.
     pub key: Arc<[u8]>,
+    /// Where the record stands in the tree (P9).
+    pub path: Hash,
     /// Encoded record.
     pub record: Arc<[u8]>,
+}
+
+impl Change {
+    /// The version `record` of what stands under `key`, both encoded.
+    pub fn new(key: &[u8], record: &[u8]) -> Change {
+        Change { key: key.into(), path: path_of(key), record: record.into() }
+    }
+}
+
+/// What the overlay knows of a key.
+#[derive(Clone)]
+enum Slot {
+    /// There is no record, neither below nor here.
+    Absent,
+    /// Decoded, from below or from here.
+    Read(Arc<Entry>),
+    /// Written here, and not read since.
+    Written(Arc<[u8]>),
 }
 
 /// See the head of the file.
@@ -33,17 +54,29 @@ pub struct Overlay<'a> {
     height: u64,
     /// Reason and basis of the running operation.
     ground: (Option<u64>, Option<Hash>),
-    entries: HashMap<Arc<[u8]>, Option<Arc<Entry>>>,
+    /// By encoded key. Registrants choose keys: the map's own hash is seeded anew for each process and overlay, and its order is
+    /// never read.
+    slots: HashMap<Arc<[u8]>, Slot>,
     /// Every version written, in order: two changes of a record in one block are two versions.
     changes: Vec<Change>,
     /// What each change of the running transaction replaced.
-    journal: Vec<Option<Arc<Entry>>>,
+    journal: Vec<Option<Slot>>,
+    /// The key that was encoded last.
+    key: Vec<u8>,
 }
 
 impl<'a> Overlay<'a> {
     /// An overlay without changes for the block of this height.
     pub fn new(base: &'a Snapshot, height: u64) -> Self {
-        Overlay { base, height, ground: (None, None), entries: HashMap::new(), changes: Vec::new(), journal: Vec::new() }
+        Overlay {
+            base,
+            height,
+            ground: (None, None),
+            slots: HashMap::new(),
+            changes: Vec::new(),
+            journal: Vec::new(),
+            key: Vec::with_capacity(64),
+        }
     }
 
     /// Height of the block that is executed.
@@ -56,35 +89,64 @@ impl<'a> Overlay<'a> {
         self.ground = (reason, basis);
     }
 
+    fn encode(&mut self, key: &MapKey<'_>) {
+        self.key.clear();
+        key.encode_to(&mut self.key);
+    }
+
     /// The present record of a key.
     pub fn get(&mut self, key: &MapKey<'_>) -> Result<Option<Arc<Entry>>, Error> {
-        let key = key.encode();
-        if let Some(entry) = self.entries.get(key.as_slice()) {
-            return Ok(entry.clone());
-        }
-        let entry = match self.base.get(&path_of(&key)) {
+        self.encode(key);
+        let bytes = match self.slots.get(self.key.as_slice()) {
+            Some(Slot::Absent) => return Ok(None),
+            Some(Slot::Read(entry)) => return Ok(Some(entry.clone())),
+            Some(Slot::Written(bytes)) => Some(bytes.clone()),
+            None => self.base.get(&path_of(&self.key)),
+        };
+        let entry = match bytes {
             Some(bytes) => Some(Arc::new(Entry { record: Record::decode(&bytes)?, bytes })),
             None => None,
         };
-        self.entries.insert(key.into(), entry.clone());
+        self.slots.insert(self.key.as_slice().into(), entry.clone().map_or(Slot::Absent, Slot::Read));
         Ok(entry)
     }
 
     /// Whether a key has a record.
     pub fn contains(&mut self, key: &MapKey<'_>) -> bool {
-        let key = key.encode();
-        match self.entries.get(key.as_slice()) {
-            Some(entry) => entry.is_some(),
-            None => self.base.get(&path_of(&key)).is_some(),
+        self.encode(key);
+        match self.slots.get(self.key.as_slice()) {
+            Some(slot) => !matches!(slot, Slot::Absent),
+            None => self.base.get(&path_of(&self.key)).is_some(),
         }
+    }
+
+    /// Writes the first record under a key; false, and nothing is written, when it has one.
+    ///
+    /// Errors: as [`Overlay::put`].
+    pub fn create(&mut self, key: &MapKey<'_>, record: Record) -> Result<bool, Error> {
+        self.encode(key);
+        let path = path_of(&self.key);
+        let is_there = match self.slots.get(self.key.as_slice()) {
+            Some(slot) => !matches!(slot, Slot::Absent),
+            None => self.base.get(&path).is_some(),
+        };
+        if !is_there {
+            self.write(path, record)?;
+        }
+        Ok(!is_there)
     }
 
     /// Writes a record under a key.
     ///
     /// Errors: `Rule` (`too_large`) for a record that nobody could read back.
-    pub fn put(&mut self, key: &MapKey<'_>, mut record: Record) -> Result<(), Error> {
+    pub fn put(&mut self, key: &MapKey<'_>, record: Record) -> Result<(), Error> {
+        self.encode(key);
+        self.write(path_of(&self.key), record)
+    }
+
+    /// Writes a record under the key that was encoded last.
+    fn write(&mut self, path: Hash, mut record: Record) -> Result<(), Error> {
         (record.reason, record.basis) = self.ground;
-        let key: Arc<[u8]> = key.encode().into();
         let bytes: Arc<[u8]> = record.encode().into();
         if bytes.len() > MAX_RECORD {
             return Err(Error::rule(
@@ -92,9 +154,9 @@ impl<'a> Overlay<'a> {
                 format!("a record of {} bytes, the limit is {MAX_RECORD}; use fewer commitments or services", bytes.len()),
             ));
         }
-        self.changes.push(Change { key: key.clone(), record: bytes.clone() });
-        let previous = self.entries.insert(key, Some(Arc::new(Entry { record, bytes })));
-        self.journal.push(previous.flatten());
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        self.changes.push(Change { key: key.clone(), path, record: bytes.clone() });
+        self.journal.push(self.slots.insert(key, Slot::Written(bytes)));
         Ok(())
     }
 
@@ -125,9 +187,9 @@ impl<'a> Overlay<'a> {
         while self.journal.len() > mark {
             let (Some(previous), Some(change)) = (self.journal.pop(), self.changes.pop()) else { break };
             match previous {
-                Some(entry) => self.entries.insert(change.key, Some(entry)),
-                // The first write of a key in this block: what the base has is read again when it is needed.
-                None => self.entries.remove(&change.key),
+                Some(slot) => self.slots.insert(change.key, slot),
+                // Nothing was known of the key: what the base has is read again when it is needed.
+                None => self.slots.remove(&change.key),
             };
         }
     }
@@ -138,12 +200,11 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// The last version of each key, for the state map.
-pub fn last_versions(changes: &[Change]) -> Vec<(Hash, Option<Arc<[u8]>>)> {
-    let mut last: HashMap<&[u8], &Arc<[u8]>> = HashMap::with_capacity(changes.len());
-    for change in changes {
-        last.insert(&change.key, &change.record);
-    }
-    // The map sorts by path, so the order of this iteration reaches no output.
-    last.into_iter().map(|(key, record)| (path_of(key), Some(record.clone()))).collect()
+/// The last version of each key, for the state map: ascending by path.
+pub fn last_versions(changes: &[Change]) -> Vec<KeyedRecord> {
+    let mut order: Vec<(&Hash, usize)> = changes.iter().map(|change| &change.path).zip(0..).collect();
+    order.sort_unstable();
+    let is_last = |place: usize| order.get(place + 1).is_none_or(|next| next.0 != order[place].0);
+    let last = order.iter().enumerate().filter(|(place, _)| is_last(*place)).map(|(_, (path, index))| (path, index));
+    last.map(|(path, index)| (**path, Some(changes[*index].record.clone()))).collect()
 }

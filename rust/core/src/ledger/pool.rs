@@ -28,6 +28,8 @@ pub struct Batch {
     pub last_height: u64,
     /// The highest `valid_until` in it, which bounds from below the first height that may include the batch.
     pub greatest_valid_until: u64,
+    /// Items that its operations touch, an operation on none counting as one: what executing it costs.
+    pub items: u64,
     /// The longest of its transactions, in bytes; the most operations and the most items of one.
     largest: (u64, u64, u64),
     /// Bytes of memory: encoded, and parsed with its texts.
@@ -41,9 +43,11 @@ impl Batch {
         let greatest_valid_until = transactions.iter().map(|transaction| transaction.body.valid_until).max().unwrap_or(0);
         let memory = 2 * body.len() + transactions.iter().map(Transaction::memory).sum::<usize>();
         let operations = transactions.iter().map(|transaction| transaction.body.operations.len()).max().unwrap_or(0);
-        let items = transactions.iter().map(Transaction::items).max().unwrap_or(0);
-        let largest = (longest as u64, operations as u64, items as u64);
-        Batch { digest, body, transactions, last_height, greatest_valid_until, largest, memory }
+        let most_items = transactions.iter().map(Transaction::items).max().unwrap_or(0);
+        let largest = (longest as u64, operations as u64, most_items as u64);
+        let operations = transactions.iter().flat_map(|transaction| &transaction.body.operations);
+        let items = operations.map(|operation| operation.items().max(1) as u64).sum();
+        Batch { digest, body, transactions, last_height, greatest_valid_until, items, largest, memory }
     }
 
     /// Whether the batch and each of its transactions is within the limits (P71).

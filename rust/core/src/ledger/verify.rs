@@ -211,6 +211,20 @@ impl Ledger {
         batch.is_some_and(|batch| batch.is_includable(height, parameters.window) && batch.fits(&parameters))
     }
 
+    /// How many of the first of these batches have at most `items` items together: at least one, so that none waits for ever.
+    pub fn within_items(&self, digests: &[Hash], items: u64) -> usize {
+        let pool = lock(&self.pool);
+        let mut room = items;
+        let mut fits = |digest: &Hash| match room.checked_sub(pool.batch(digest).map_or(0, |batch| batch.items)) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        digests.iter().take_while(|digest| fits(digest)).count().max(1).min(digests.len())
+    }
+
     /// Drops batches from the pool.
     pub fn forget(&self, digests: &[Hash]) {
         let mut pool = lock(&self.pool);

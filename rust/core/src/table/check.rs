@@ -5,11 +5,13 @@
 //! - where something is present: that very record, or its next version, of which the holder of the range could have made each part;
 //! - where nothing is present: nothing, or a new item of the range's holder.
 //!
-//! The bytes of both files come in by subtrees ([`super::index::PIECE`] leaves) and must give the hashes that were read at first.
-use super::file::{for_each_leaf, Held};
-use super::index::{map_all, Index, PIECE};
+//! The new table is checked while it is read, subtree after subtree ([`super::index::PIECE`] leaves); the bytes of the table before
+//! must give the hashes that were read at first.
+use super::file::{for_each_leaf, Head, Held};
+use super::index::{Index, Subtree, PIECE};
+use super::shape::Shapes;
 use crate::answer::StateReader;
-use crate::code::{Category, Code, Org};
+use crate::code::{Category, Org};
 use crate::error::Error;
 use crate::genesis::Parameters;
 use crate::hash::{hex, Hash};
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 /// One table under check. Errors are `Rule` (`bad_table`), or [`Error::Malformed`] for damaged bytes.
 pub struct Check<'c, S> {
-    table: &'c Index,
+    head: Head,
     previous: Option<&'c Index>,
     state: &'c S,
     height: u64,
@@ -31,31 +33,24 @@ pub struct Check<'c, S> {
     parameters: Parameters,
 }
 
-/// The bytes of one subtree in both files, each as [`Index::bytes_of_piece`] says; empty where it is.
-#[derive(Clone, Debug)]
-pub struct PieceBytes {
-    /// Which subtree.
-    pub number: u32,
-    /// Of the new table.
-    pub table: Vec<u8>,
-    /// Of the table before.
-    pub previous: Vec<u8>,
-}
-
 impl<'c, S: StateReader + Sync> Check<'c, S> {
-    /// Checks what follows from the heads: the network, that the range is held, its version and the digest of the file before.
-    pub fn new(table: &'c Index, previous: Option<&'c Index>, state: &'c S, height: u64, genesis: &Hash) -> Result<Check<'c, S>, Error> {
-        let head = table.head();
+    /// Checks what follows from the heads: the network, the size of the file, that the range is held, its version and the digest of
+    /// the file before.
+    pub fn new(
+        head: Head,
+        size_bytes: u64,
+        previous: Option<&'c Index>,
+        state: &'c S,
+        height: u64,
+        genesis: &Hash,
+    ) -> Result<Check<'c, S>, Error> {
         if head.genesis != *genesis {
             return bad("it is of another network");
         }
         let parameters = parameters(state)?;
-        if table.size_bytes() > parameters.max_table_bytes {
-            return bad(format!(
-                "its file has {} bytes, more than the {} that the network keeps",
-                table.size_bytes(),
-                parameters.max_table_bytes
-            ));
+        if size_bytes > parameters.max_table_bytes {
+            let most = parameters.max_table_bytes;
+            return bad(format!("its file has {size_bytes} bytes, more than the {most} that the network keeps"));
         }
         let range = read(state, &head.range.key())?;
         let Some(range) = range.filter(|range| matches!(range.children, Children::Items | Children::Table)) else {
@@ -76,46 +71,36 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
             });
         }
         let untouched = !range.used && range.table.is_none();
-        Ok(Check { table, previous, state, height, holder, untouched, parameters })
+        Ok(Check { head, previous, state, height, holder, untouched, parameters })
     }
 
-    /// Checks some subtrees, on all cores with the feature `parallel`.
-    pub fn pieces(&self, pieces: Vec<PieceBytes>) -> Result<(), Error> {
-        map_all(pieces, |piece| self.piece(&piece)).into_iter().collect()
-    }
-
-    fn piece(&self, piece: &PieceBytes) -> Result<(), Error> {
-        let (from, to) = (piece.number * PIECE, ((piece.number + 1) * PIECE).min(self.table.head().size()));
+    /// Checks one subtree. `previous` is what stands of it in the file before, as [`Index::bytes_of_piece`] says; empty where that
+    /// is.
+    pub fn subtree(&self, subtree: &Subtree<'_>, previous: &[u8]) -> Result<(), Error> {
+        let (from, to) = (subtree.number * PIECE, ((subtree.number + 1) * PIECE).min(self.head.size()));
         let mut older: Vec<Option<Box<[u8]>>> = vec![None; (to - from) as usize];
-        if let Some(previous) = self.previous {
-            let entries = previous.entries(piece.number, &piece.previous)?;
-            for_each_leaf(previous.head(), &entries, (from, to), |index, held| {
+        if let Some(index) = self.previous {
+            let entries = index.entries(subtree.number, previous)?;
+            for_each_leaf(index.head(), &entries, (from, to), |index, held| {
                 older[(index - from) as usize] = Some(held.record().into());
                 Ok(())
             })?;
         }
-        let mut category = None;
+        let mut seen = Seen { category: None, shapes: Shapes::new(&self.head) };
         let mut next = from;
-        let entries = self.table.entries(piece.number, &piece.table)?;
-        for_each_leaf(self.table.head(), &entries, (from, to), |index, held| {
+        for_each_leaf(&self.head, &subtree.entries, (from, to), |index, held| {
             for missing in next..index {
-                self.leaf(missing, older[(missing - from) as usize].take(), None, &mut category)?;
+                self.leaf(missing, older[(missing - from) as usize].take(), None, &mut seen)?;
             }
             next = index + 1;
-            self.leaf(index, older[(index - from) as usize].take(), Some(held), &mut category)
+            self.leaf(index, older[(index - from) as usize].take(), Some(held), &mut seen)
         })?;
-        (next..to).try_for_each(|missing| self.leaf(missing, older[(missing - from) as usize].take(), None, &mut category))
+        (next..to).try_for_each(|missing| self.leaf(missing, older[(missing - from) as usize].take(), None, &mut seen))
     }
 
-    fn leaf(
-        &self,
-        index: u32,
-        older: Option<Box<[u8]>>,
-        held: Option<Held<'_>>,
-        category: &mut Option<(Option<Org>, Category)>,
-    ) -> Result<(), Error> {
-        let range = &self.table.head().range;
-        let serial = self.table.head().serial(index)?;
+    fn leaf(&self, index: u32, older: Option<Box<[u8]>>, held: Option<Held<'_>>, seen: &mut Seen<'_>) -> Result<(), Error> {
+        let range = &self.head.range;
+        let serial = self.head.serial(index)?;
         let own = if self.untouched { None } else { self.state.get(&MapKey::Item(range.city, range.class, serial).path()) };
         let fault = match (present(own, older)?, held) {
             (None, None) => return Ok(()),
@@ -125,7 +110,7 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
                 Some(fault) => fault,
                 None => return Ok(()),
             },
-            (None, Some(held)) => match self.new_fault(index, held, category)? {
+            (None, Some(held)) => match self.new_fault(index, held, seen)? {
                 Some(fault) => fault,
                 None => return Ok(()),
             },
@@ -134,16 +119,20 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
     }
 
     /// Why a record cannot stand where nothing was.
-    fn new_fault(&self, index: u32, held: Held<'_>, checked: &mut Option<(Option<Org>, Category)>) -> Result<Option<String>, Error> {
-        let head = self.table.head();
-        let (org, category, height) = match held {
+    fn new_fault(&self, index: u32, held: Held<'_>, seen: &mut Seen<'_>) -> Result<Option<String>, Error> {
+        match held {
             Held::Plain(_, run) => {
-                let template = &head.templates[usize::from(run.template)];
-                (template.org, head.category(template), run.height)
+                let template = &self.head.templates[usize::from(run.template)];
+                self.issuing_fault(template.org, self.head.category(template), run.height, &mut seen.category)
             }
             Held::Single(record) => {
-                let (item, code) = head.item(index, record)?;
-                if let Some(fault) = self.profile_fault(&item) {
+                let shape = seen.shapes.of(index, record)?;
+                // Nothing below depends on the serial or the commitments' hashes.
+                if shape.is_accepted {
+                    return Ok(None);
+                }
+                let item = shape.first();
+                if let Some(fault) = self.profile_fault(item) {
                     return Ok(Some(fault));
                 }
                 let begins = matches!(item.status, Status::Active | Status::Allocated);
@@ -153,13 +142,25 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
                 plain.commitments.clone_from(&item.commitments);
                 plain.services.clone_from(&item.services);
                 (plain.reason, plain.basis) = (item.reason, item.basis);
-                if plain != item || !begins {
+                if plain != *item || !begins {
                     return Ok(Some("a new item has version 1, is active or allocated, and has commitments and services alone".to_owned()));
                 }
-                let Code::Item { org, category, .. } = code else { return Ok(Some("its code names no item".to_owned())) };
-                (org, category, item.height)
+                let (org, category) = shape.issuer();
+                let fault = self.issuing_fault(org, category, item.height, &mut seen.category)?;
+                shape.is_accepted = fault.is_none();
+                Ok(fault)
             }
-        };
+        }
+    }
+
+    /// Why the holder of the range cannot have issued an item of a category at a height.
+    fn issuing_fault(
+        &self,
+        org: Option<Org>,
+        category: Category,
+        height: u64,
+        checked: &mut Option<(Option<Org>, Category)>,
+    ) -> Result<Option<String>, Error> {
         if org != self.holder.org {
             return Ok(Some(format!("it is a new item of another issuer than the holder of the range, {}", self.holder.code())));
         }
@@ -167,7 +168,7 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
             return Ok(Some(format!("its record is of height {height}, and height {} is the last that was decided", self.height)));
         }
         if *checked != Some((org, category)) {
-            let key = MapKey::Category(head.range.city, org, category);
+            let key = MapKey::Category(self.head.range.city, org, category);
             match read(self.state, &key)? {
                 Some(record) if record.status == Status::Active => *checked = Some((org, category)),
                 Some(record) => return Ok(Some(format!("its category {}/{category} is {}", self.holder.code(), record.status.name()))),
@@ -179,8 +180,8 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
 
     /// Why a record cannot follow the present one.
     fn next_fault(&self, index: u32, present: &[u8], record: &[u8]) -> Result<Option<String>, Error> {
-        let (before, _) = self.table.head().item(index, present)?;
-        let (after, _) = self.table.head().item(index, record)?;
+        let (before, _) = self.head.item(index, present)?;
+        let (after, _) = self.head.item(index, record)?;
         let fault = |fault: &str| Ok(Some(fault.to_owned()));
         let mut expected = before.next_version(present, after.height);
         expected.status = after.status;
@@ -214,6 +215,12 @@ impl<'c, S: StateReader + Sync> Check<'c, S> {
         let services = item.services.iter().filter_map(|(kind, uri)| service_fault(kind, uri));
         attributes.chain(services).next().map(|fault| format!("an attribute name or a service is refused: {fault}"))
     }
+}
+
+/// What was found good in one subtree, and need not be looked at again.
+struct Seen<'h> {
+    category: Option<(Option<Org>, Category)>,
+    shapes: Shapes<'h>,
 }
 
 /// The newer of the ledger's own record and the older leaf; of equal versions the ledger's (P41).

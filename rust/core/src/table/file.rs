@@ -142,27 +142,17 @@ impl Head {
 
     /// Reads the record of a single leaf and checks that it is an item whose own code is of this place.
     pub fn item(&self, index: u32, record: &[u8]) -> Result<(Record, Code), Error> {
-        let item = self.item_record(index, record)?;
-        let code = self.code_of(index, &item)?;
-        Ok((item, code))
-    }
-
-    fn item_record(&self, index: u32, record: &[u8]) -> Result<Record, Error> {
         let item = Record::decode(record)?;
         if item.kind != Kind::Item {
             return self.refuse(index, format!("it is a {} record, not one of an item", item.kind.name()));
         }
-        Ok(item)
-    }
-
-    fn code_of(&self, index: u32, item: &Record) -> Result<Code, Error> {
         let serial = self.serial(index)?;
         let text = item.code.as_deref().unwrap_or_default();
         match Code::parse(text, None) {
             Ok(code @ Code::Item { city, category, serial: own, .. })
                 if city == self.range.city && category.class == self.range.class && own == serial && code.text() == text =>
             {
-                Ok(code)
+                Ok((item, code))
             }
             _ => self.refuse(index, format!("its code {text:?} is not one of this city, class and serial")),
         }
@@ -170,34 +160,6 @@ impl Head {
 
     fn refuse<T>(&self, index: u32, why: String) -> Result<T, Error> {
         Err(Error::malformed(format!("the record of serial {} in the table is refused: {why}", self.range.base.get() + index)))
-    }
-}
-
-/// Checks many records as [`Head::item`] does: of codes that are alike but for their serials only the first is parsed.
-#[derive(Debug)]
-pub struct ItemChecker<'h> {
-    head: &'h Head,
-    series: Option<Series>,
-}
-
-impl<'h> ItemChecker<'h> {
-    /// A checker of records of one table.
-    pub fn new(head: &'h Head) -> ItemChecker<'h> {
-        ItemChecker { head, series: None }
-    }
-
-    /// The record, when it is an item whose own code is of this place.
-    pub fn check(&mut self, index: u32, record: &[u8]) -> Result<Record, Error> {
-        let item = self.head.item_record(index, record)?;
-        let text = item.code.as_deref().unwrap_or_default();
-        let serial = self.head.serial(index)?;
-        let alike = |series: &Series| text.strip_prefix(series.stem()).is_some_and(|end| *end.as_bytes() == series.end(serial));
-        if !self.series.as_ref().is_some_and(alike) {
-            if let Code::Item { city, org, category, .. } = self.head.code_of(index, &item)? {
-                self.series = Some(Series::new(city, org, category));
-            }
-        }
-        Ok(item)
     }
 }
 

@@ -4,7 +4,8 @@
 //! [`Index`]: the hash of every subtree of 1,024 leaves that holds something, and where its entries stand in the file. For a full
 //! table of a million that is about 80 kB. Whoever wants a leaf reads the bytes of its subtree again and hands them to the index,
 //! which hashes them and believes nothing that does not give the hash that it keeps.
-use super::file::{for_each_leaf, Entry, Head, Held, ItemChecker, Run, MAX_ENTRY, MAX_HEAD};
+use super::file::{for_each_leaf, Entry, Head, Held, Run, MAX_ENTRY, MAX_HEAD};
+use super::shape::Shapes;
 use super::tree::{leaf_hash, Levels};
 use super::{Leaf, TableProof};
 use crate::error::Error;
@@ -209,6 +210,10 @@ impl Index {
     }
 }
 
+fn cut_short() -> Error {
+    Error::malformed("a table file without a head; it is cut short")
+}
+
 fn damaged() -> Error {
     Error::malformed("the bytes of the table file are not those that were read before; the file is damaged, fetch it again")
 }
@@ -217,17 +222,25 @@ fn damaged() -> Error {
 fn piece_levels(head: &Head, entries: &[Entry<'_>], number: u32) -> Result<(Option<Levels>, u32), Error> {
     let from = number * PIECE;
     let mut leaves: Vec<(u32, Hash)> = Vec::with_capacity(PIECE as usize);
-    let mut items = ItemChecker::new(head);
+    let mut shapes = Shapes::new(head);
     for_each_leaf(head, entries, (from, from + PIECE), |index, held| {
         let record = held.record();
         if let Held::Single(record) = held {
-            items.check(index, record)?;
+            shapes.of(index, record)?;
         }
         leaves.push((index - from, leaf_hash(index, &head.salt(index, record), record)));
         Ok(())
     })?;
     let count = leaves.len() as u32;
     Ok((if count == 0 { None } else { Some(Levels::build(0, LOW, leaves)) }, count))
+}
+
+/// The entries that touch one subtree of [`PIECE`] leaves; none where the table is empty.
+#[derive(Debug)]
+pub struct Subtree<'a> {
+    /// Which one.
+    pub number: u32,
+    pub(super) entries: Vec<Entry<'a>>,
 }
 
 /// Which leaves of a range are taken, a bit each.
@@ -336,11 +349,20 @@ impl Reader {
     ///
     /// Errors: [`Error::Malformed`], with what is wrong; the reader is of no use then.
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        self.feed_checked(chunk, |_| Ok(()))
+    }
+
+    /// The same, and shows each subtree that is here whole, those without entries too. What `check` refuses ends the reading.
+    pub fn feed_checked<E: From<Error> + Send>(
+        &mut self,
+        chunk: &[u8],
+        check: impl Fn(&Subtree<'_>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
         self.bytes.extend_from_slice(chunk);
         self.parse(false)?;
         let complete = self.next / PIECE;
         let mut digest = std::mem::take(&mut self.digest);
-        let ((), hashed) = join(|| digest.update(chunk), || self.hash_pieces(complete));
+        let ((), hashed) = join(|| digest.update(chunk), || self.hash_pieces(complete, &check));
         self.digest = digest;
         self.take_hashed(complete, hashed?);
         Ok(())
@@ -349,16 +371,24 @@ impl Reader {
     /// The end of the file: its index, and which leaves it holds.
     ///
     /// Errors: [`Error::Malformed`] when something is missing or left over.
-    pub fn finish(mut self) -> Result<(Index, Occupied), Error> {
+    pub fn finish(self) -> Result<(Index, Occupied), Error> {
+        self.finish_checked(|_| Ok(()))
+    }
+
+    /// The same, and shows the subtrees that [`Reader::feed_checked`] has not shown.
+    pub fn finish_checked<E: From<Error> + Send>(
+        mut self,
+        check: impl Fn(&Subtree<'_>) -> Result<(), E> + Sync,
+    ) -> Result<(Index, Occupied), E> {
         self.parse(true)?;
-        let Some((head, _)) = &self.head else { return Err(Error::malformed("a table file without a head; it is cut short")) };
+        let Some((head, _)) = &self.head else { return Err(cut_short().into()) };
         let complete = head.size().div_ceil(PIECE);
-        let hashed = self.hash_pieces(complete)?;
+        let hashed = self.hash_pieces(complete, check)?;
         self.take_hashed(complete, hashed);
         let size_bytes = self.offset + self.parsed as u64;
-        let Some((head, body)) = self.head else { return Err(Error::malformed("a table file without a head; it is cut short")) };
+        let Some((head, body)) = self.head else { return Err(cut_short().into()) };
         if self.count != u64::from(head.count) {
-            return Err(Error::malformed(format!("a table file with {} leaves, and its head says {}", self.count, head.count)));
+            return Err(Error::malformed(format!("a table file with {} leaves, and its head says {}", self.count, head.count)).into());
         }
         Ok((Index::new(head, self.digest.finalize().into(), size_bytes, body, self.pieces), self.occupied))
     }
@@ -403,8 +433,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Hashes the subtrees below a number, on all cores with the feature `parallel`.
-    fn hash_pieces(&self, below: u32) -> Result<Vec<(Piece, u32)>, Error> {
+    /// Hashes the subtrees below a number and shows them, on all cores with the feature `parallel`.
+    fn hash_pieces<E: From<Error> + Send>(
+        &self,
+        below: u32,
+        check: impl Fn(&Subtree<'_>) -> Result<(), E> + Sync,
+    ) -> Result<Vec<(Piece, u32)>, E> {
         let Some((head, _)) = &self.head else { return Ok(Vec::new()) };
         let mut tasks = Vec::new();
         let mut from = 0;
@@ -412,17 +446,16 @@ impl Reader {
             let (low, high) = (number * PIECE, (number + 1) * PIECE);
             from += self.entries[from..].iter().take_while(|entry| entry.last() < low).count();
             let to = from + self.entries[from..].iter().take_while(|entry| entry.first() < high).count();
-            if to > from {
-                tasks.push((number, &self.entries[from..to]));
-            }
+            tasks.push((number, &self.entries[from..to]));
         }
-        let hash = |(number, located): (u32, &[Located])| -> Result<Option<(Piece, u32)>, Error> {
-            let entries: Vec<Entry<'_>> = located.iter().map(|entry| self.entry(entry)).collect();
-            let (levels, count) = piece_levels(head, &entries, number)?;
+        let hash = |(number, located): (u32, &[Located])| -> Result<Option<(Piece, u32)>, E> {
+            let subtree = Subtree { number, entries: located.iter().map(|entry| self.entry(entry)).collect() };
+            let (levels, count) = piece_levels(head, &subtree.entries, number)?;
+            check(&subtree)?;
             let (Some(first), Some(last), Some(levels)) = (located.first(), located.last(), levels) else { return Ok(None) };
             Ok(Some((Piece { number, hash: levels.root(), start: first.start, end: last.end }, count)))
         };
-        let hashed: Vec<Option<(Piece, u32)>> = map_all(tasks, hash).into_iter().collect::<Result<_, Error>>()?;
+        let hashed: Vec<Option<(Piece, u32)>> = map_all(tasks, hash).into_iter().collect::<Result<_, E>>()?;
         Ok(hashed.into_iter().flatten().collect())
     }
 

@@ -15,7 +15,7 @@
 //! file brings for a proof. This file does not know what a record says, nor whether an override replaces it.
 //!
 //! - `tree`: the hashes; `file`: the bytes of a table file (P43); [`index`]: what is kept in memory of a file, and its strict reader;
-//!   [`build`]: from serials, rows and records to a file; `rows`: CSV; [`check`]: what a city checks before it keeps a table (P44).
+//!   [`build`]: from serials, rows and records to a file; `rows`: CSV; `shape`: records that are alike, looked at once; [`check`]: what a city checks before it keeps a table (P44).
 //!
 //! None of it opens a file: bytes come in by slices and go out the same way.
 pub mod build;
@@ -23,9 +23,10 @@ pub mod check;
 mod file;
 pub mod index;
 mod rows;
+mod shape;
 mod tree;
 
-pub use file::{Head, Template};
+pub use file::{Head, Template, MAX_HEAD};
 
 use crate::error::Error;
 use crate::hash::{domain, Hash, Suite, Tag};

@@ -47,6 +47,15 @@ pub fn genesis(change: impl FnOnce(&mut Value)) -> Genesis {
     Genesis::from_json(&json.to_string()).unwrap()
 }
 
+/// A decided block.
+pub struct Decided {
+    pub header: Vec<u8>,
+    pub certificate: Vec<u8>,
+    pub changes: Vec<u8>,
+    pub receipts: Vec<u8>,
+    pub batches: Vec<Vec<u8>>,
+}
+
 pub struct Chain {
     pub ledger: Ledger,
     nonce: u64,
@@ -97,12 +106,20 @@ impl Chain {
 
     /// Admits, seals, executes and commits; the outcomes in order.
     pub fn block(&mut self, transactions: &[Vec<u8>]) -> Vec<Outcome> {
+        let (_, receipts) = decode_receipts(&self.decide(transactions).receipts).unwrap();
+        receipts.iter().map(|receipt| Receipt::decode(receipt).unwrap().outcome).collect()
+    }
+
+    /// The same; the block with everything that a store keeps of it.
+    pub fn decide(&mut self, transactions: &[Vec<u8>]) -> Decided {
         for admission in self.ledger.admit(&transactions.concat()).unwrap() {
             assert_eq!(admission.refused, None);
         }
         let mut digests = Vec::new();
+        let mut batches = Vec::new();
         while let Some(batch) = self.ledger.seal(1000, 1 << 20) {
             digests.push(batch.digest);
+            batches.push(batch.body.clone());
         }
         let (tip, _) = self.ledger.tip();
         let candidate = self.ledger.execute(tip.height + 1, tip.time_ms + 1000, City::parse(CITIES[1]).unwrap(), &digests).unwrap();
@@ -115,9 +132,9 @@ impl Chain {
                 CommitSignature { index, signature }
             })
             .collect();
-        let commit = self.ledger.commit(candidate, &certificate.encode()).unwrap();
-        let (_, receipts) = decode_receipts(&commit.receipts).unwrap();
-        receipts.iter().map(|receipt| Receipt::decode(receipt).unwrap().outcome).collect()
+        let (header, certificate) = (candidate.header_bytes.clone(), certificate.encode());
+        let commit = self.ledger.commit(candidate, &certificate).unwrap();
+        Decided { header, certificate, changes: commit.changes, receipts: commit.receipts, batches }
     }
 
     /// Empty blocks, until this height is the next.

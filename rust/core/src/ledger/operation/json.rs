@@ -1,9 +1,10 @@
 //! Operations in JSON, as tools write and people read them. Nothing here is hashed.
+use super::columns::{aliases_in_order, commitments_in_order, in_order};
 use super::{
     native_code, range_size, Action, Change, Commitments, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, Services,
     StorageReceipt, Target,
 };
-use super::{MAX_ALIAS, MAX_COMMITMENTS, MAX_ITEMS, MAX_KEY_ENTRIES, MAX_NAMESPACE, MAX_RECEIPTS, MAX_SERVICES};
+use super::{MAX_ITEMS, MAX_KEY_ENTRIES, MAX_RECEIPTS, MAX_SERVICES};
 use crate::code::{Category, City, Class, Model, Org, Serial, Use};
 use crate::error::Error;
 use crate::hash::{hex, Hash};
@@ -11,7 +12,7 @@ use crate::json::{self, Object};
 use crate::profile::name_fault;
 use crate::record::{Purpose, Status};
 use crate::table::TableProof;
-use crate::wire::{text_order, Decoder, Encoder, MAX_TEXT};
+use crate::wire::{Decoder, Encoder, MAX_TEXT};
 use serde_json::{json, Map, Value};
 
 impl Operation {
@@ -303,22 +304,10 @@ fn action_from_json(object: &mut Object) -> Result<Action, Error> {
         "register_aliases" => {
             let mut aliases = Vec::new();
             for mut entry in object.objects("aliases", MAX_ITEMS)? {
-                let alias = entry.text("alias")?;
-                if alias.len() > MAX_ALIAS {
-                    return Err(Error::malformed(format!("the alias {alias:?} is longer than {MAX_ALIAS} bytes")));
-                }
-                aliases.push((alias, native_code(&entry.text("code")?)?));
+                aliases.push((entry.text("alias")?, native_code(&entry.text("code")?)?));
                 entry.end()?;
             }
-            aliases.sort_by(|left, right| text_order(&left.0, &right.0));
-            if aliases.is_empty() || aliases.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                return Err(Error::malformed("aliases must be at least one, and each once"));
-            }
-            let namespace = object.text("namespace")?;
-            if namespace.len() > MAX_NAMESPACE {
-                return Err(Error::malformed(format!("the namespace {namespace:?} is longer than {MAX_NAMESPACE} bytes")));
-            }
-            Action::RegisterAliases { namespace, aliases }
+            aliases_in_order(object.text("namespace")?, aliases)?
         }
         "map_district" => {
             Action::MapDistrict { city: City::parse(&object.text("city")?)?, district: City::parse(&object.text("district")?)? }
@@ -428,16 +417,9 @@ fn commitments_from_json(object: &mut Object) -> Result<Commitments, Error> {
     let mut commitments = Vec::new();
     for (name, value) in given.into_fields() {
         let text = value.as_str().ok_or_else(|| Error::malformed(format!("commitment {name:?} must be hexadecimal text")))?;
-        if name.len() > 64 {
-            return Err(Error::malformed(format!("attribute name {name:?} is longer than 64 bytes")));
-        }
         commitments.push((name, json::fixed_hex(text)?));
     }
-    if commitments.len() > MAX_COMMITMENTS {
-        return Err(Error::malformed(format!("{} commitments, more than the limit of {MAX_COMMITMENTS}", commitments.len())));
-    }
-    commitments.sort_unstable_by(|left, right| text_order(&left.0, &right.0));
-    Ok(commitments)
+    commitments_in_order(commitments)
 }
 
 pub(super) fn services_from_json(object: &mut Object) -> Result<Services, Error> {
@@ -464,11 +446,7 @@ fn items_from_json<T>(
         items.push(read(&mut item, serial)?);
         item.end()?;
     }
-    items.sort_by_key(&serial_of);
-    if items.is_empty() || items.windows(2).any(|pair| serial_of(&pair[0]) == serial_of(&pair[1])) {
-        return Err(Error::malformed("items must be at least one, and every serial once"));
-    }
-    Ok(items)
+    in_order(items, serial_of)
 }
 
 pub(super) fn status_from_name(name: &str) -> Result<Status, Error> {

@@ -4,10 +4,12 @@
 //! executed, against the state of that moment.
 mod cbor;
 mod change;
+mod columns;
 mod json;
 
 pub use crate::code::MAX_ALIAS;
 pub use change::Change;
+pub use columns::ItemColumns;
 
 pub(crate) use json::{commitments_json, services_json};
 

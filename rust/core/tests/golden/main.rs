@@ -9,13 +9,19 @@
 //! and review the difference. `NAME.hex` holds bytes in hexadecimal, 32 to a line; `NAME.json` and `NAME.txt` are text. `DIGESTS`
 //! has SHA-256 of the bytes (not of their hexadecimal form) and the file name, for whoever writes another implementation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[path = "../chain/mod.rs"]
+mod chain;
+mod past;
+#[path = "../support/mod.rs"]
 mod support;
 
 use cityid_core::answer::{verify, Answer, CertifiedHeader, Options, VerdictKind};
+use cityid_core::audit::{Block, Page};
 use cityid_core::block::{header_hash, Header};
 use cityid_core::code::{City, Class, Code, Model, Org, Serial, Use};
 use cityid_core::genesis::Genesis;
 use cityid_core::hash::{domain, hex, sha256, Hash, Suite, Tag};
+use cityid_core::history::History;
 use cityid_core::json::from_hex;
 use cityid_core::ledger::operation::{
     possession_message, Action, Change, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target,
@@ -106,6 +112,17 @@ fn every_golden_structure_reads_back_to_the_same_bytes() {
             }
             "answer" if name.ends_with(".json") => Answer::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes(),
             "answer" => Answer::decode(&bytes).unwrap().encode(),
+            "history" if name.ends_with(".json") => {
+                History::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes()
+            }
+            "history" => History::decode(&bytes).unwrap().encode(),
+            "page" => Page::decode(&bytes).unwrap().encode(),
+            "block" if name.ends_with(".hex") => {
+                let mut decoder = Decoder::new(&bytes);
+                let block = Block::decode_next(&mut decoder).unwrap();
+                decoder.end().unwrap();
+                block.encode()
+            }
             "trust" if name.ends_with(".json") => Trust::from_json(std::str::from_utf8(&bytes).unwrap()).unwrap().to_json().into_bytes(),
             "trust" if name.ends_with(".hex") => Trust::decode(&bytes).unwrap().encode(),
             "genesis" if name.ends_with(".json") => {
@@ -129,6 +146,7 @@ fn all() -> Files {
     transactions(&mut files);
     answers(&mut files);
     table_file(&mut files);
+    past::past(&mut files);
     files
 }
 
