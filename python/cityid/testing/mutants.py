@@ -52,7 +52,7 @@ def _mutant(
 
 _in_rust(
     "lock-rule-missing", "a validator prevotes for a valid proposal although it is locked on another value (P35)",
-    hunt=hunts.twin_schedules, finds=("fork",), seeds=4_000,
+    hunt=hunts.twin_schedules, finds=("fork",), seeds=1_000,
 )  # fmt: skip
 _in_rust(
     "quorum-off-by-one", "one vote less than a quorum decides (P36)",
