@@ -1,4 +1,5 @@
 //! `cityid._native`: the Python face of core and consensus. Borrow, detach, call, wrap; no logic of its own.
+#![forbid(unsafe_code)]
 use pyo3::prelude::*;
 
 mod answer;

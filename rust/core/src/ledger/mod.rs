@@ -30,6 +30,7 @@ mod transfers;
 mod verify;
 mod waiting;
 
+pub use governance::check_certificate;
 pub use verify::{Admission, MAX_SEQUENCE};
 
 use crate::answer::{self, CertifiedHeader};
