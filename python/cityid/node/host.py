@@ -32,6 +32,7 @@ from cityid.node.ports import (
     Effect,
     Event,
     Failed,
+    FetchSnapshot,
     FramesReceived,
     Halt,
     Log,
@@ -41,6 +42,7 @@ from cityid.node.ports import (
     ServeBatches,
     ServeBlocks,
     SetTimer,
+    SnapshotMissing,
     TimerFired,
     TimerKey,
     Verified,
@@ -74,7 +76,7 @@ class Sender(Protocol):
 
 class Host:
     """Runs one driver. `tell` gets what concerns clients, `divert` frames that do not concern the driver (files and
-    storage receipts); neither may block.
+    storage receipts), `fetch_snapshot` the wish for one; none may block.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Host:
         log: telemetry.Log,
         tell: Callable[[Outcome], None],
         divert: Callable[[Frame], None] | None = None,
+        fetch_snapshot: Callable[[int], None] | None = None,
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -97,6 +100,7 @@ class Host:
         self._log = log
         self._tell = tell
         self._divert = divert
+        self._fetch_snapshot = fetch_snapshot
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frames_taken = trio.Event()
@@ -202,6 +206,11 @@ class Host:
                     self._serve_lane.put(effect)
                 else:
                     self.requests_dropped += 1
+            case FetchSnapshot(above):
+                if self._fetch_snapshot is not None:
+                    self._fetch_snapshot(above)
+                else:
+                    self.post(SnapshotMissing("this host fetches none"))
             case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
                 self._tell(effect)
             case Log(level, event, fields):

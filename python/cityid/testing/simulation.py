@@ -48,6 +48,7 @@ from cityid.node.ports import (
     Durable,
     Effect,
     Event,
+    FetchSnapshot,
     FramesReceived,
     Halt,
     Log,
@@ -58,6 +59,7 @@ from cityid.node.ports import (
     ServeBlocks,
     SetTimer,
     Settings,
+    SnapshotMissing,
     Start,
     Submitted,
     TimerFired,
@@ -533,6 +535,8 @@ class Simulation:
             case ServeBlocks(peer, first, count, max_bytes):
                 for kind, payload in serve_blocks(node.disk, first=first, count=count, max_bytes=max_bytes):
                     self._deliver(node.code, peer, kind, payload)
+            case FetchSnapshot():
+                self._schedule(node, VERIFY_US, SnapshotMissing("cities of the simulation keep all blocks"))
             case Committed():
                 self._on_committed(node, effect)
             case Admitted(ticket, rows):

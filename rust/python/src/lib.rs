@@ -10,6 +10,7 @@ pub mod error;
 mod history;
 mod ledger;
 mod proofs;
+mod snapshots;
 mod tables;
 mod transaction;
 
@@ -43,6 +44,8 @@ mod _native {
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
+    #[pymodule_export]
+    use super::snapshots::{SnapshotLoader, SnapshotWriter};
     #[pymodule_export]
     use super::tables::{storage_receipt_message, Table, TableWriter, Tables};
     #[pymodule_export]

@@ -42,6 +42,12 @@ pub struct Loader {
     last_path: Option<Hash>,
 }
 
+/// A snapshot that is whole and proven: what [`Ledger::install`] takes.
+pub struct Ready {
+    loader: Loader,
+    rules: Rules,
+}
+
 impl Loader {
     /// Begins with a manifest: its header must follow from the genesis by certificates (P75, P81). `seed` is as in [`Ledger::new`].
     ///
@@ -217,7 +223,9 @@ impl Loader {
     }
 
     /// P81, P82: that everything is there, and follows from the certified header.
-    fn finish(mut self) -> Result<(Loader, Rules), Error> {
+    ///
+    /// Errors: `Proof` or `Malformed` when it is not whole or not proven.
+    pub fn finish(mut self) -> Result<Ready, Error> {
         let state = self.state.current();
         if self.next_chunk != self.manifest.chunks.len() || self.log.size() != self.header.height + 1 {
             return Err(Error::malformed("chunks of the snapshot are missing"));
@@ -242,7 +250,7 @@ impl Loader {
         for recent in &mut self.recent {
             recent.until = recent.height.saturating_add(self.configurations.window_before(recent.height)?);
         }
-        Ok((self, rules))
+        Ok(Ready { loader: self, rules })
     }
 }
 
@@ -257,13 +265,12 @@ fn take_receipts(decoder: &mut Decoder<'_>, recent: &mut Recent) -> Result<(), E
 }
 
 impl Ledger {
-    /// Puts a snapshot in the place of everything that this ledger holds, when it is whole and later. Snapshots that readers keep and
+    /// Puts a snapshot in the place of everything that this ledger holds, when it is later. Snapshots that readers keep and
     /// waiting transactions stay; candidates of the height before are of no use any more.
     ///
-    /// Errors: `Proof` or `Malformed` when it is not whole or not proven, `Rule` (`invalid_block`) when this ledger is not behind it. The
-    /// ledger stays as it was.
-    pub fn install(&self, loader: Loader) -> Result<(), Error> {
-        let (mut loader, rules) = loader.finish()?;
+    /// Errors: `Rule` (`invalid_block`) when this ledger is not behind it, or of another network; it stays as it was.
+    pub fn install(&self, ready: Ready) -> Result<(), Error> {
+        let Ready { mut loader, rules } = ready;
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
         let (header, height) = (loader.header, chain.header.height);
         if header.height <= height || header.genesis != self.genesis_hash {

@@ -16,5 +16,5 @@ mod writer;
 
 pub use configurations::{Configurations, MOST_WINDOW};
 pub use format::{ChunkKind, Listed, Manifest, Step, CHUNK_BYTES, MAX_CHUNK, MAX_MANIFEST};
-pub use loader::Loader;
+pub use loader::{Loader, Ready};
 pub use writer::Writer;
