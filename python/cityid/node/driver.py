@@ -500,11 +500,11 @@ class Driver:
 
     def _wait_for_snapshot(self) -> bool:
         """Ask for a snapshot where blocks will not do; whether one is on its way."""
-        if not self._fetching and self._now.monotonic_us >= self._fetch_again_us:
-            if self.sync.needs_snapshot(self.ledger.height, lag=self.settings.snapshot_lag):
-                self._fetching = True
-                self._out.log("info", "snapshot_wanted", height=self.ledger.height, known=self.sync.credible_height())
-                self._out.add(FetchSnapshot(self.ledger.height))
+        may_ask = not self._fetching and self._now.monotonic_us >= self._fetch_again_us
+        if may_ask and self.sync.needs_snapshot(self.ledger.height, lag=self.settings.snapshot_lag):
+            self._fetching = True
+            self._out.log("info", "snapshot_wanted", height=self.ledger.height, known=self.sync.credible_height())
+            self._out.add(FetchSnapshot(self.ledger.height))
         return self._fetching
 
     def _install(self) -> bool:

@@ -116,7 +116,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a city is: its newest durable height and the log root after it; and from which height on it has blocks."""
+    """How far a city is: its newest durable height, the log root after it, and from where on it has blocks."""
 
     height: int
     value: bytes

@@ -2,17 +2,16 @@
 
 Rules, and why each is safe:
 
-- The ledger begins with the newest snapshot that is whole and the store goes on from, then takes the blocks after it. A
-  damaged snapshot is dropped: the one before it, or all blocks, do as well.
-- A damaged store is moved aside (`damaged`), and an empty one takes its place; blocks or a snapshot come from the other
-  cities. The vote log stays: this city signs nothing below the height of the log, and there it says again what it said.
-  So nothing is signed twice, and what the store had forgotten is decided and certified by others.
-- A damaged or missing vote log is replaced by an empty one, with a store that is whole. A height starts only when the one
-  below is in the store, so this city has voted at most at the height after the store's tip: there it stays silent, also
-  after another restart.
+- The ledger begins with the newest snapshot that is whole and the store goes on from, then takes the blocks after it.
+  A damaged snapshot is dropped: the one before it, or all blocks, do as well.
+- A damaged store is moved aside (`damaged`), and an empty one takes its place; blocks or a snapshot come from the
+  other cities. The vote log stays: this city signs nothing below the height of the log, and there it says again what
+  it said. So nothing is signed twice, and what the store had forgotten is decided and certified by others.
+- A damaged or missing vote log is replaced by an empty one, with a store that is whole. A height starts only when the
+  one below is in the store, so this city has voted at most at the height after the store's tip: there it stays
+  silent, also after another restart.
 - Both damaged: nobody knows how far this city voted. It refuses; a new consensus key is the way out.
-- A folder without both store and vote log is no hurt node, but a disk that is not mounted: it refuses.
-"""
+- A folder without both store and vote log is no hurt node, but a disk that is not mounted: it refuses."""
 
 import shutil
 import time
@@ -173,6 +172,6 @@ def _clear(directory: Path, genesis: Genesis) -> None:
         sync_folder(directory)
     except OSError as error:
         raise StorageError(
-            f"The damaged store in {directory} cannot be moved aside: {error.strerror or error}. Check the disk and the "
-            "permissions of the folder, then restart."
+            f"The damaged store in {directory} cannot be moved aside: {error.strerror or error}. Check the disk and "
+            "the permissions of the folder, then restart."
         ) from error

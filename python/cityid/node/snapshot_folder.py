@@ -1,8 +1,8 @@
 """Snapshots on disk: the newest two, whole; and one that is being fetched.
 
 Manifests and chunks are files under their digests (`Blobs`), so a chunk that is here is never fetched again, and two
-snapshots share what they have in common. A snapshot counts when `latest` names its manifest: that file is replaced in one
-step after all others are durable. Everything that neither the newest two nor `fetching` name is removed.
+snapshots share what they have in common. A snapshot counts when `latest` names its manifest: that file is replaced in
+one step after all others are durable. Everything that neither the newest two nor `fetching` name is removed.
 
 The folder is bounded by what it holds: two snapshots of this node's own state, and one that a peer offered, whose size
 is checked against the free space of the disk before a chunk of it is asked for. Every method blocks.
@@ -87,7 +87,7 @@ class SnapshotFolder:
             return path.read_bytes()
         except OSError as error:
             raise DamagedStore(
-                f"The file {path} of a snapshot cannot be read: {error.strerror}. It is fetched again from other cities."
+                f"The file {path} of a snapshot cannot be read: {error.strerror}. It is fetched again."
             ) from error
 
     def load(self, offer: Offer) -> SnapshotLoader:
@@ -102,8 +102,8 @@ class SnapshotFolder:
             loader.finish()
         except (InputError, VerificationError) as error:
             raise DamagedStore(
-                f"The snapshot of height {offer.height} in {self.directory} is damaged: {error}. Check the disk; another "
-                "one is taken from other cities."
+                f"The snapshot of height {offer.height} in {self.directory} is damaged: {error}. Check the disk; "
+                "another one is taken from other cities."
             ) from error
         return loader
 

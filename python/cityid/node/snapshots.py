@@ -1,11 +1,11 @@
 """The part of a node that makes snapshots, gives them to other cities, and brings one when the driver asks for it.
 
-Rules. A snapshot is made every `every` heights, from a published version of the state: the node goes on meanwhile, and
-as much time passes between two chunks as the last one took, so it takes half a thread and half a disk at most. Nodes make
-them at the same heights, and honest ones of the same content; when one is to be fetched, what most cities offer is tried
-first. A snapshot whose certificates, sizes or bytes are wrong is never tried again, and neither is its city as long as
-others are there. Chunks are asked for from every city that offers the same content, a few at a time, and are kept on
-disk: a node that is killed goes on with what it has.
+Rules. A snapshot is made every `every` heights, from a published version of the state: the node goes on meanwhile,
+and as much time passes between two chunks as the last one took, so it takes half a thread and half a disk at most.
+Nodes make them at the same heights, and honest ones of the same content; when one is to be fetched, what most cities
+offer is tried first. A snapshot whose certificates, sizes or bytes are wrong is never tried again, and neither is its
+city as long as others are there. Chunks are asked for from every city that offers the same content, a few at a time,
+and are kept on disk: a node that is killed goes on with what it has.
 
 What this part does not know: whether a snapshot is needed (the driver), and what is in one (the ledger).
 """

@@ -345,8 +345,8 @@ class Store:
         """Raises `Pruned` for a height whose batches and changes this node does not keep (any more)."""
         if 0 < height < self.first:
             raise Pruned(
-                f"This node keeps blocks from height {self.first} on; what height {height} held is not here. An archive "
-                "node has it: ask another city, or the operator of one."
+                f"This node keeps blocks from height {self.first} on; what height {height} held is not here. An "
+                "archive node has it: ask another city, or the operator of one."
             )
 
     def changes(self, height: int) -> bytes | None:
@@ -527,8 +527,8 @@ def _storage_errors(directory: Path, what: str) -> Iterator[Any]:
             advice = f"Free some space ({reserve}), then restart"
         elif any(sign in text for sign in _DAMAGE):
             raise DamagedStore(
-                f"The store {directory} {what}: {text.rstrip('.')}. The disk gave back something else than was written: "
-                f"check it. Then {ANEW}."
+                f"The store {directory} {what}: {text.rstrip('.')}. The disk gave back something else than was "
+                f"written: check it. Then {ANEW}."
             ) from error
         else:
             advice = "Check the disk and the permissions of the folder, then restart"

@@ -84,8 +84,8 @@ class CatchUp:
         return heights[self.committee.tolerated] if len(heights) >= self.committee.enough else 0
 
     def needs_snapshot(self, tip: int, *, lag: int) -> bool:
-        """Whether blocks will not do: this node is more than `lag` heights behind (0: however many), or those ahead have
-        pruned the block that comes next.
+        """Whether blocks will not do: this node is more than `lag` heights behind (0: however many), or those ahead
+        have pruned the block that comes next.
         """
         credible = self.credible_height()
         if lag and credible - tip > lag:

@@ -9,16 +9,16 @@ store. A record is everything that one call of `append` brought, under one check
 
 Rules:
 
-- Every record stands twice, one copy behind the other, each at the start of a block of 4 KiB. `append` returns when both
-  are durable, and the next record is written only then. So after a cut at most the last record reads in no copy, and that
-  one no vote followed from; and a record that was durable still reads after any one byte of the file changed.
+- Every record stands twice, one copy behind the other, each at the start of a block of 4 KiB. `append` returns when
+  both are durable, and the next record is written only then. So after a cut at most the last record reads in no copy,
+  and that one no vote followed from; and a record that was durable still reads after any one byte of the file
+  changed.
 - The file begins with its head, twice: its size, and up to which height this city may have voted without a log of it
   (`silent_until`). A head that does not read, a file that is shorter than it says, or a record that is missing before
-  one that reads: the log is damaged (`DamagedStore`), and nobody knows what stood in it. `replace` puts an empty one in its
-  place, under which this city never votes at the heights at which it may have voted.
-- After a failed write or sync the log is closed for good: what the disk then holds is unknown (fsync may report an error
-  only once).
-"""
+  one that reads: the log is damaged (`DamagedStore`), and nobody knows what stood in it. `replace` puts an empty one
+  in its place, under which this city never votes at the heights at which it may have voted.
+- After a failed write or sync the log is closed for good: what the disk then holds is unknown (fsync may report an
+  error only once)."""
 
 import os
 import struct
@@ -267,6 +267,6 @@ def _storage_error(path: Path, what: str, error: OSError) -> StorageError:
 
 def _damaged(path: Path, what: str) -> DamagedStore:
     return DamagedStore(
-        f"The vote log {path} is damaged: {what}. This city does not vote at the heights at which it may have voted. Check "
-        "the disk."
+        f"The vote log {path} is damaged: {what}. This city does not vote at the heights at which it may have voted. "
+        "Check the disk."
     )

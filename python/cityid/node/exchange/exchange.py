@@ -29,8 +29,8 @@ __all__ = ["Exchange"]
 
 
 class Exchange:
-    """See the head of the file. `tables_directory` is where `folder` has its files, named HEX.table; `also` finds files of
-    other parts that cities may fetch.
+    """See the head of the file. `tables_directory` is where `folder` has its files, named HEX.table; `also` finds
+    files of other parts that cities may fetch.
     """
 
     def __init__(

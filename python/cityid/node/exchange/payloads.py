@@ -101,7 +101,7 @@ class NoReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A snapshot that a city has (P79): its manifest is a file. Cities whose snapshots hold the same say one `content`."""
+    """A snapshot that a city has (P79): its manifest is a file. Snapshots that hold the same have one `content`."""
 
     height: int
     manifest: bytes
