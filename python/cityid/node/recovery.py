@@ -63,6 +63,8 @@ def open_data(directory: Path, genesis: Genesis, log: Log) -> Iterator[Opened]:
         stack.callback(store.close)
         votes, vote_height, vote_entries = _open_votes(directory, store, ledger, log)
         stack.callback(votes.close)
+        if not store.make_reserve():
+            log.warning("reserve_missing", next="free some space: without the reserve a full disk is harder to mend")
         recovered = replace(
             store.pending(), vote_height=vote_height, vote_entries=vote_entries, silent_until=votes.silent_until
         )

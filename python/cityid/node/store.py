@@ -144,6 +144,18 @@ class Store:
             raise
         return store
 
+    def make_reserve(self) -> bool:
+        """Set space aside again that an operator gave back; whether it is there."""
+        path = self._directory / "reserve"
+        try:
+            if not path.exists() or path.stat().st_size < RESERVE_BYTES:
+                _reserve(path)
+        except OSError:
+            # The disk is still full. Half a reserve is none, and its bytes are needed.
+            path.unlink(missing_ok=True)
+            return False
+        return True
+
     def close(self) -> None:
         """Close files and release the lock; raises on a disk that does not take what RocksDB has left to write."""
         self._failed = "it is closed"
