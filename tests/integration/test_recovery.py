@@ -1,6 +1,7 @@
 """Nodes that come back: from their own snapshot, from the snapshot of others, without their store, without their votes.
 
-One network of four processes whose nodes make a snapshot every few heights and prune soon. The tests follow one another.
+One network of four processes whose nodes make a snapshot every few heights and prune soon. The tests follow one
+another.
 """
 
 import json
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.integration.conftest import LiveNetwork, running_network
 
 pytestmark = pytest.mark.processes
