@@ -268,7 +268,7 @@ def test_a_start_after_any_damage_has_all_or_comes_from_the_others_in_silence(hu
             continue
         for number in range(len(damages(hurt.pristine / file, random)) + 1):
             hurt.restore()
-            ways = [partial(zero, hurt.data / file), *damages(hurt.data / file, random)]
+            ways: list[Callable[[], None]] = [partial(zero, hurt.data / file), *damages(hurt.data / file, random)]
             ways[number]()
             text = io.StringIO()
             with open_data(hurt.data, hurt.network.genesis, Log(text)) as opened:
