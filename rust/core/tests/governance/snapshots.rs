@@ -24,7 +24,10 @@ fn changed() -> World {
         json!({"op": "admit_organisation", "city": "130100", "org": "A7K2", "name": "Works", "quota": 5000, "keys": own, "commitments": {}}),
         &desk("130100"),
     );
-    world.ok(json!({"op": "allocate_range", "city": "130100", "org": "A7K2", "class": "010203", "size": 1000}), &key("130100.A7K2/transaction"));
+    world.ok(
+        json!({"op": "allocate_range", "city": "130100", "org": "A7K2", "class": "010203", "size": 1000}),
+        &key("130100.A7K2/transaction"),
+    );
     world.decide_by(&CITIES[..4], parameter("window", 10));
     world.pass(3);
     world

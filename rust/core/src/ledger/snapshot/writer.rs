@@ -132,7 +132,9 @@ impl Writer {
         let leaves = chain.log.level(0);
         while self.next_leaf < end && !filling.is_full() {
             let until = end.min(self.next_leaf + LEAVES_AT_ONCE);
-            let some = leaves.get(self.next_leaf as usize..until as usize).ok_or_else(|| Error::malformed("another ledger than began this snapshot"))?;
+            let some = leaves
+                .get(self.next_leaf as usize..until as usize)
+                .ok_or_else(|| Error::malformed("another ledger than began this snapshot"))?;
             filling.entry().bytes(some.as_flattened());
             self.next_leaf = until;
         }
