@@ -68,6 +68,7 @@ class Disk:
     undecided: dict[bytes, None] = field(default_factory=dict)  # digests of batches in no block, in order
     proposals: dict[tuple[int, bytes], PendingProposal] = field(default_factory=dict)
     heights: list[HeightRecord] = field(default_factory=list)  # position 0 holds height 1
+    silent_until: int = 0  # a vote log was lost and found to be: nothing is signed up to here
     waiting_votes: list[AppendVotes] = field(default_factory=list)
     waiting_writes: list[WriteStore] = field(default_factory=list)
 
@@ -106,6 +107,14 @@ class Disk:
         if lose_votes:
             self.vote_height, self.vote_entries = 0, []
 
+    def lose_store(self) -> None:
+        """The store is damaged and made anew; the vote log stays (node/recovery.py)."""
+        self.batches, self.undecided, self.proposals, self.heights = {}, {}, {}, []
+
+    def lose_votes(self) -> None:
+        """The vote log is damaged and made anew, and knows it."""
+        self.vote_height, self.vote_entries, self.silent_until = 0, [], len(self.heights) + 1
+
     def recovered(self) -> Recovered:
         """What a restarting node finds."""
         recent = self.heights[-RECENT_HEIGHTS:]
@@ -117,6 +126,7 @@ class Disk:
             proposals=tuple(self.proposals.values()),
             batches=tuple(self.batches[digest] for digest in self.undecided),
             recent=tuple(digests),
+            silent_until=self.silent_until,
         )
 
     # ------------------------------------------------------------ as a source of blocks (ports.BlockSource)

@@ -193,6 +193,13 @@ class Simulation:
         elif node.driver is not None:
             self._cut(node)
 
+    def lose(self, city: str, *, store: bool = False, votes: bool = False) -> None:
+        """The disk of a city that is down loses its store or its vote log, and the next start finds out."""
+        if store:
+            self._nodes[city].disk.lose_store()
+        if votes:
+            self._nodes[city].disk.lose_votes()
+
     def restart(self, city: str) -> None:
         """Start a city from its disk, through recovery."""
         node = self._nodes[city]
