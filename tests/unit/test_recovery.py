@@ -173,6 +173,16 @@ def test_a_damaged_store_with_a_snapshot_goes_on_from_there(data: Path, chain: C
         assert found.recovered.vote_entries == (b"a vote",)
 
 
+def test_an_archive_made_anew_wants_blocks_and_no_snapshot(data: Path, chain: Chain) -> None:
+    snapshot(data, chain)
+    text = io.StringIO()
+    with open_data(data, chain.genesis, Log(text), archive=True) as found:
+        assert roots(found) == expected(chain), "with all blocks the snapshot only makes the start short"
+    (data / "tip").unlink()
+    with open_data(data, chain.genesis, Log(text), archive=True) as found:
+        assert found.ledger.height == 0
+
+
 def test_a_start_that_was_cut_while_it_made_the_store_anew_does_it_again(data: Path, chain: Chain) -> None:
     for cut in ("nothing moved", "database moved", "both moved"):
         (data / REBUILDING).touch()

@@ -123,6 +123,7 @@ class Driver:
         self._logged: tuple[int, tuple[bytes, ...]] = (0, ())  # a vote log of a height above the store
         self._fetching = False
         self._fetch_again_us = 0
+        self._fetch_wait_ms = settings.snapshot_again_ms
         self._snapshot: SnapshotLoader | None = None
 
     @property
@@ -170,7 +171,8 @@ class Driver:
                 self._fetching, self._snapshot = False, snapshot
             case SnapshotMissing(reason):
                 self._fetching = False
-                self._fetch_again_us = now.monotonic_us + self.settings.snapshot_again_ms * 1_000
+                self._fetch_again_us = now.monotonic_us + self._fetch_wait_ms * 1_000
+                self._fetch_wait_ms = min(2 * self._fetch_wait_ms, self.settings.snapshot_last_ms)
                 self._out.log("warning", "snapshot_missing", why=reason)
             case Kept(first):
                 self._first = first
@@ -523,6 +525,7 @@ class Driver:
         for kind, round_ in sorted(height.timers):
             self._out.cancel((kind, height.number, round_))
         self._first = snapshot.height + 1
+        self._fetch_wait_ms = self.settings.snapshot_again_ms
         base = SnapshotBase(
             snapshot.height, snapshot.header, snapshot.header_hash, snapshot.certificate, tuple(snapshot.walk)
         )

@@ -56,7 +56,7 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
         )
         for purpose in ("consensus", "checkpoint", "tls"):
             folder.require(purpose)
-        with open_data(config.data, genesis, log) as opened:
+        with open_data(config.data, genesis, log, archive=config.archive) as opened:
             ledger, store, recovered = opened.ledger, opened.store, opened.recovered
             if ledger.height == 0 and not config.joins:
                 check_founder(config, genesis, folder)

@@ -368,7 +368,8 @@ class Settings:
     sync_window: int = 64  # blocks in one request
     sync_max_bytes: int = 16 * 1024 * 1024
     snapshot_lag: int = 10_000  # so many heights behind: a snapshot instead of blocks; 0: only where nobody has blocks
-    snapshot_again_ms: int = 5_000  # after one did not come
+    snapshot_again_ms: int = 5_000  # after one did not come; twice as long each time, up to:
+    snapshot_last_ms: int = 60_000
     max_author_bytes: int = 32 * 1024 * 1024  # batches of one city without a block
     max_verifying_bytes: int = 64 * 1024 * 1024
     max_early_messages: int = 4_096  # consensus messages for the height after the running one

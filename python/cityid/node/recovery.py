@@ -47,19 +47,22 @@ class Opened:
 
 
 @contextmanager
-def open_data(directory: Path, genesis: Genesis, log: Log) -> Iterator[Opened]:
-    """Open store, snapshots and vote log, with the ledger rebuilt from them. Raises `StorageError`."""
+def open_data(directory: Path, genesis: Genesis, log: Log, *, archive: bool = False) -> Iterator[Opened]:
+    """Open store, snapshots and vote log, with the ledger rebuilt from them. Raises `StorageError`.
+
+    An archive passes over a snapshot that its blocks do not reach: it wants the blocks.
+    """
     with ExitStack() as stack:
         began = time.monotonic()
         if (directory / REBUILDING).exists():
             _clear(directory, genesis)  # a start was cut while it did so
         try:
-            ledger, store, snapshots = _open_store(directory, genesis, log)
+            ledger, store, snapshots = _open_store(directory, genesis, log, archive)
         except DamagedStore as damage:
             _check_votes(directory, damage)
             log.error("store_damaged", why=str(damage), next=f"it is made anew; {directory / DAMAGED} has the old one")
             _clear(directory, genesis)
-            ledger, store, snapshots = _open_store(directory, genesis, log)
+            ledger, store, snapshots = _open_store(directory, genesis, log, archive)
         stack.callback(store.close)
         votes, vote_height, vote_entries = _open_votes(directory, store, ledger, log)
         stack.callback(votes.close)
@@ -87,14 +90,14 @@ def base_of(snapshot: SnapshotLoader) -> SnapshotBase:
     )
 
 
-def _open_store(directory: Path, genesis: Genesis, log: Log) -> tuple[Ledger, Store, SnapshotFolder]:
+def _open_store(directory: Path, genesis: Genesis, log: Log, archive: bool) -> tuple[Ledger, Store, SnapshotFolder]:
     store = Store.open(directory, genesis.hash)
     try:
         ledger = Ledger(genesis)
         snapshots = SnapshotFolder(directory / SNAPSHOTS, genesis)
         if snapshots.damaged is not None:
             log.error("snapshot_damaged", why=snapshots.damaged)
-        _load_snapshot(ledger, store, snapshots, log)
+        _load_snapshot(ledger, store, snapshots, log, archive)
         store.replay(ledger)
     except BaseException:
         store.close()
@@ -102,11 +105,13 @@ def _open_store(directory: Path, genesis: Genesis, log: Log) -> tuple[Ledger, St
     return ledger, store, snapshots
 
 
-def _load_snapshot(ledger: Ledger, store: Store, snapshots: SnapshotFolder, log: Log) -> None:
+def _load_snapshot(ledger: Ledger, store: Store, snapshots: SnapshotFolder, log: Log, archive: bool) -> None:
     """Begin with the newest snapshot that fits the store."""
-    while (offer := snapshots.newest) is not None:
+    for offer in snapshots.kept:
         if offer.height < store.first - 1:
             return  # the store's base is newer; `replay` says so
+        if archive and offer.height > store.height:
+            continue
         try:
             loader = snapshots.load(offer)
         except DamagedStore as error:

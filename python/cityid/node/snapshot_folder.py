@@ -54,6 +54,11 @@ class SnapshotFolder:
             self.damaged = str(error)
 
     @property
+    def kept(self) -> tuple[Offer, ...]:
+        """What counts as whole, newest first."""
+        return self._kept
+
+    @property
     def newest(self) -> Offer | None:
         """The newest whole snapshot."""
         return self._kept[0] if self._kept else None

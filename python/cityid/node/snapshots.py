@@ -282,7 +282,7 @@ class Snapshots:
             turn = [*cities[place % len(cities) :], *cities[: place % len(cities)]]
             try:
                 await self._fetcher.fetch(chunks[place][0], turn, limit_bytes=MAX_CHUNK_BYTES, into=blobs)
-            except PeerUnreachable as error:
+            except CityIDError as error:  # no city has it, or this disk takes no more
                 failed.append(error)
             ready[place].set()
 
