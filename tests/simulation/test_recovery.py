@@ -27,6 +27,10 @@ def running(seed: int) -> tuple[Simulation, str]:
 def test_a_city_without_its_store_comes_back_and_contradicts_nothing(seed: int) -> None:
     simulation, victim = running(seed)
     simulation.lose(victim, store=True)
+    for duration_ms in (20, 150):  # cut again while it comes back: the vote log is still there
+        simulation.restart(victim)
+        simulation.run_for(duration_ms)
+        simulation.crash(victim)
     simulation.restart(victim)
     simulation.settle()
     assert not simulation.halted()

@@ -324,7 +324,9 @@ class Driver:
         for effect in effects:
             match effect:
                 case ("wal", _, entry):
-                    self._out.log_vote(entry)
+                    # Below the height of the vote log nothing is signed, and nothing may take the log's place.
+                    if height.number >= self._logged[0]:
+                        self._out.log_vote(entry)
                 case ("publish", message):
                     self._out.publish(message)
                 case ("timer", kind, round_, duration_us):

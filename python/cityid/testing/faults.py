@@ -75,6 +75,7 @@ class Disk:
     def sync_votes(self, count: int) -> None:
         """The oldest waiting entries reach the platter."""
         for append in self.waiting_votes[:count]:
+            assert append.height >= self.vote_height, "the log of a height is replaced by that of a later one only"
             if append.height != self.vote_height:
                 self.vote_height, self.vote_entries = append.height, []
             self.vote_entries += append.entries
