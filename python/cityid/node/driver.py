@@ -194,6 +194,9 @@ class Driver:
             self._logged = recovered.vote_height, recovered.vote_entries
             self.roles.silent_until = max(self.roles.silent_until, recovered.vote_height - 1)
             self._out.log("error", "store_behind_votes", height=self.ledger.height, votes=recovered.vote_height)
+        # Who this city is at its height was asked before anybody knew where it has to be silent.
+        self.roles.look_again()
+        self.engine = self.roles.engine_for(self._height.number, self._height.committee)
         self._configure()
         self._check_protocol()
         if self.halted is not None:

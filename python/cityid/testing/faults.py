@@ -29,6 +29,7 @@ class DiskFaults:
     vote_log_lies: bool = False  # says durable at once, and is so much later
     store_lies: bool = False  # the same for batches and proposals
     vote_log_is_lost: bool = False  # at every crash
+    loss_is_found: bool = False  # and the start finds out: the city is silent where it may have voted
     lie_ms: int = 400
 
 
@@ -99,13 +100,15 @@ class Disk:
                 self.proposals = {key: found for key, found in self.proposals.items() if key[0] > record.height}
         del self.waiting_writes[:count]
 
-    def crash(self, random: Random, *, lose_everything: bool, lose_votes: bool) -> None:
+    def crash(self, random: Random, *, lose_everything: bool, lose_votes: bool, found: bool = False) -> None:
         """A power cut: of what no sync has reached, some oldest part survives; a torn record is as good as none."""
         self.sync_votes(0 if lose_everything else random.randint(0, len(self.waiting_votes)))
         self.sync_store(0 if lose_everything else random.randint(0, len(self.waiting_writes)))
         self.waiting_votes.clear()
         self.waiting_writes.clear()
-        if lose_votes:
+        if lose_votes and found:
+            self.lose_votes()
+        elif lose_votes:
             self.vote_height, self.vote_entries = 0, []
 
     def lose_store(self) -> None:

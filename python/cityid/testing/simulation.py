@@ -487,7 +487,9 @@ class Simulation:
         node.life += 1
         faults = self.disk_faults
         lying = faults.vote_log_lies or faults.store_lies
-        node.disk.crash(self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost)
+        node.disk.crash(
+            self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost, found=faults.loss_is_found
+        )
         self._trace.update(f"{self.now_us} {node.code} cut".encode())
 
     # ------------------------------------------------------------ hosting a driver
