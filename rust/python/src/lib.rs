@@ -13,6 +13,7 @@ mod ledger;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod proofs;
+mod snapshots;
 mod tables;
 mod transaction;
 
@@ -49,6 +50,8 @@ mod _native {
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
+    #[pymodule_export]
+    use super::snapshots::{SnapshotLoader, SnapshotWriter};
     #[pymodule_export]
     use super::tables::{storage_receipt_message, Table, TableHead, TableWriter, Tables};
     #[pymodule_export]
