@@ -63,7 +63,6 @@ lint-python: $(extension)
 lint-rust: | $(bin)/python
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --release --workspace --all-targets -- -D warnings
-	@cargo clippy --quiet --locked --release -p cityid-python --features mutants -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --release --no-deps -p cityid-core -p cityid-consensus -p cityid-tables
 
 format: $(locked) ## rewrite the sources in the house style

@@ -180,7 +180,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ProofInvalid(f"{path.name}: it is longer than {MAX_FILE_BYTES} bytes")
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProofInvalid(f"{path.name}: it cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise ProofInvalid(f"{path.name}: it is no JSON object")

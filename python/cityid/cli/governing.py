@@ -339,7 +339,7 @@ def _certificate(path: Path) -> bytes:
 def _read_change(path: Path) -> "Change":
     try:
         found = json.loads(read_bounded(path, CHANGE_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("change"), str):
         raise InputError(f'{path} is no change: it is an object with "change", as in docs/protocol.md (P61 to P68).')

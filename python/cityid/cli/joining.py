@@ -89,7 +89,7 @@ def _entry(city: str, directory: Path) -> dict[str, str]:
     try:
         entry = json.loads(read_bounded(path, ENTRY_BYTES))
         found = {name: str(entry[name]) for name in ("city", "peers", "http")}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MalformedInput(f"{path} is no entry of a city ({error!r}). Next: choose another directory.") from None
     if found["city"] != city:
         raise InputError(f"{path} is the entry of {found['city']}, not of {city}. Next: choose another directory.")

@@ -124,7 +124,7 @@ def introduction(
         entry = json.loads(read_bounded(directory / "entry.json", ENTRY_BYTES))
         city, name, address = str(entry["city"]), str(entry["name"]), peer or str(entry["peers"])
         certificate = keys.parse_certificate(str(entry["certificate"]).encode())
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{directory} holds no entry of a city ({error!r}). Next: cityid init CITY --dir DIR"
         ) from None

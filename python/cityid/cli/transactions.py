@@ -44,7 +44,7 @@ def build(
     """Make a transaction of operations in a file; with --prepare for others to sign, without it it is sent at once."""
     try:
         found = json.loads(read_bounded(operations, OPERATIONS_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{operations} is no JSON: {error}") from None
     if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise InputError(f"{operations} is no list of operations. Next: see docs/protocol.md (P22 to P28, P46 to P60).")

@@ -23,7 +23,7 @@ from cityid.audit.folder import MADE, SEEN, SUMS, check_sums, digest, sums, writ
 from cityid.audit.proof import advanced, read_audit
 from cityid.audit.tables import made_files
 from cityid.client.faces import SyncClient
-from cityid.client.replies import CBOR, CBOR_SEQUENCE, JSON, json_object
+from cityid.client.replies import CBOR, CBOR_SEQUENCE, JSON, json_object, whole_number
 from cityid.errors import InputError, MalformedInput
 from cityid.moments import to_milliseconds
 
@@ -109,7 +109,7 @@ def _read_earlier(since: Path, trust: Trust) -> Audit:
 
 
 def _span(client: SyncClient, first: int | datetime, last: int | datetime | None) -> tuple[int, int]:
-    tip = int(client.status()["height"])
+    tip = whole_number(client.status(), "height")
     low = first if isinstance(first, int) else _height_at(client, first) + 1
     high = tip if last is None else last if isinstance(last, int) else _height_at(client, last)
     low = max(low, 1)  # block 0 is the genesis, which every trust file names
@@ -126,13 +126,13 @@ def _height_at(client: SyncClient, moment: datetime) -> int:
     """The last height at a time or before, 0 before the first; as a gateway says: the times in the folder show whether
     that is so.
     """
-    began_ms = int(json_object(client.fetch("/v1/audit/height?at=0", accept=JSON))["time_ms"])
-    tip_ms = int(client.status()["time_ms"])
+    began_ms = whole_number(json_object(client.fetch("/v1/audit/height?at=0", accept=JSON)), "time_ms")
+    tip_ms = whole_number(client.status(), "time_ms")
     if to_milliseconds(moment) < began_ms:
         return 0
     wanted = datetime.fromtimestamp(min(to_milliseconds(moment), tip_ms) / 1000, tz=moment.tzinfo)
     path = f"/v1/audit/height?at={quote(wanted.isoformat(), safe='')}"
-    return int(json_object(client.fetch(path, accept=JSON))["height"])
+    return whole_number(json_object(client.fetch(path, accept=JSON)), "height")
 
 
 class _Writer:

@@ -486,7 +486,7 @@ def _why(error: Exception) -> str:
 def _height_and_window(found: Mapping[str, Any]) -> tuple[int, int]:
     try:
         return int(found["height"]), int(found["parameters"]["window"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise MalformedInput(
             "The gateway's status names no height and window. Next: is this a cityid gateway?"
         ) from None

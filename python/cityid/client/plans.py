@@ -35,6 +35,7 @@ from cityid.client.replies import (
     failure,
     json_object,
     receipts,
+    whole_number,
 )
 from cityid.errors import (
     CertificateInvalid,
@@ -387,7 +388,7 @@ def wait_for(memory: Memory, height: int, *, gateway: int, patience_s: float = 3
         reply = yield from ask(Ask(gateway, "GET", "/v1/status", accept=JSON))
         if isinstance(reply, Reply) and reply.status < 400:
             found = json_object(reply)
-            if int(found.get("height", 0)) >= height:
+            if whole_number(found, "height") >= height:
                 return found
             last = f"height {found.get('height')}"
         elif isinstance(reply, Lost):

@@ -84,7 +84,7 @@ def _parse(lines: Sequence[bytes]) -> Sequence[dict[str, Any] | None]:
     # As one list at first: the parser costs more to start than to go on.
     try:
         found = json.loads(b"[%b]" % b",".join(lines))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = []
     if len(found) == len(lines) and all(line.startswith(b"{") for line in lines):
         return [entry if isinstance(entry, dict) else None for entry in found]
@@ -94,7 +94,7 @@ def _parse(lines: Sequence[bytes]) -> Sequence[dict[str, Any] | None]:
 def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

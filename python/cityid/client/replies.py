@@ -5,6 +5,7 @@ A gateway is not trusted: every field is checked before it is used, and a reply 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -33,6 +34,7 @@ __all__ = [
     "failure",
     "json_object",
     "receipts",
+    "whole_number",
 ]
 
 CBOR: Final = "application/cbor"
@@ -134,6 +136,16 @@ def json_object(reply: Reply) -> dict[str, Any]:
     return found
 
 
+def whole_number(found: Mapping[str, Any], name: str) -> int:
+    """A whole number in a gateway's reply. Raises MalformedInput when there is none."""
+    try:
+        return int(found[name])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        raise MalformedInput(
+            f"The gateway's reply names no {name}. Next: is this the URL of a cityid gateway?"
+        ) from None
+
+
 def failure(reply: Reply) -> CityIDError:
     """The exception that a refusal stands for: RFC 9457 problem+json, or the bare status without it."""
     try:
@@ -180,7 +192,7 @@ def _receipt(row: Any) -> Receipt:
             operation=None if row.get("operation") is None else int(row["operation"]),
             outputs=tuple(_output(output) for output in row.get("outputs") or ()),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise MalformedInput(f"The gateway's reply has a receipt that cannot be read: {error!r}") from None
 
 
@@ -202,7 +214,7 @@ def _state(status: Any, reason: Any) -> tuple[State, str | None]:
             return "rejected", reason[:100]
         case "refused", "expired":
             return "expired", "expired"
-        case "refused", str() if reason not in ("overloaded", "pool_share"):
+        case "refused", str() if reason not in ("overloaded", "pool_share", "not_ready"):
             return "refused", reason[:100]
         case _:
             # Not decided, or not taken for the moment; of a `duplicate` the first inclusion's receipt is still to come.

@@ -5,6 +5,7 @@ when f + 1 cities of the committee said so. Transactions whose batch can no long
 anew, and the old batch is forgotten in the same write that keeps the new one. No Python runs per transaction.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
@@ -17,6 +18,7 @@ from cityid.node.ports import Acknowledged, Admitted, Now, Refused, Settings, Ve
 
 SEAL: tuple[str, int, int] = ("seal", 0, 0)
 FETCH: tuple[str, int, int] = ("fetch", 0, 0)
+BEHIND = "This node has had no block for a while and may be behind. Send the same bytes to another city, or wait."
 _BATCH_PREFIX = sha256(b"cityid/1/batch\x00\x01")
 
 
@@ -34,6 +36,7 @@ class Batches:
         self._verifying: dict[bytes, tuple[str, bytes, int]] = {}
         self._epoch = 0  # counts changes of limits: what was refused under other ones is looked at again
         self._verifying_bytes = 0
+        self._verifying_of: Counter[str] = Counter()  # the same, by the city that sent them
         self._to_verify: list[bytes] = []
         self._unsealed: list[int] = []
         self._seal_set = self._fetch_set = False
@@ -66,8 +69,11 @@ class Batches:
 
     # ------------------------------------------------------------ from clients
 
-    def submit(self, ticket: int, data: bytes, now: Now) -> None:
-        """Admit a client's transactions; the ticket is acknowledged when they are safe."""
+    def submit(self, ticket: int, data: bytes, now: Now, *, may_be_behind: bool = False) -> None:
+        """Admit a client's transactions; the ticket is acknowledged when they are safe.
+
+        A node that `may_be_behind` refuses nothing for good because of its own height.
+        """
         if not self.pool.has_room(self._city, self._ledger.waiting()[1] + len(data)):
             bound = self._settings.max_author_bytes
             why = f"This node's batches that wait for a block reach the limit pool_city_bytes, which is {bound}"
@@ -78,6 +84,8 @@ class Batches:
         except MalformedInput as error:
             self._out.add(Refused(ticket, "malformed", str(error)))
             return
+        if may_be_behind:
+            rows = [(id, "not_ready", BEHIND) if reason == "too_far" else (id, reason, why) for id, reason, why in rows]
         self._out.add(Admitted(ticket, rows))
         self._unsealed.append(ticket)
         if self._ledger.waiting()[0] >= self._settings.seal_at_transactions:
@@ -123,11 +131,12 @@ class Batches:
             return
         if not needed:
             full = self._verifying_bytes + len(body) > self._settings.max_verifying_bytes
-            if full or not self.pool.has_room(peer, len(body)):
+            if full or not self.pool.has_room(peer, self._verifying_of[peer] + len(body)):
                 self._out.log("warning", "batch_dropped", peer=peer, size_bytes=len(body), why="over a bound")
                 return
         self._verifying[digest] = (peer, body, self._epoch)
         self._verifying_bytes += len(body)
+        self._verifying_of[peer] += len(body)
         self._to_verify.append(body)
 
     def flush(self) -> None:
@@ -147,6 +156,7 @@ class Batches:
                 self._to_verify.append(body)
                 continue
             self._verifying_bytes -= len(body)
+            self._verifying_of[peer] -= len(body)
             if error is None:
                 good.append((digest, body))
                 self._add(digest, body, transactions, peer, now)

@@ -57,7 +57,7 @@ class Limits:
     peer_bulk_frames: int = _number(4_096, 16, 1_000_000)
     peer_bulk_bytes: int = _number(67_108_864, 16_777_216, 4_294_967_296)
     peer_handshakes: int = _number(16, 1, 1_000)
-    inbox_batches: int = _number(256, 1, 100_000)
+    inbox_batches: int = _number(32, 1, 100_000)
     # The HTTP interface (node/control).
     http_body_bytes: int = _number(4_194_304, 65_536, 67_108_864)
     http_requests: int = _number(256, 1, 100_000)
@@ -81,7 +81,7 @@ class Timeouts:
     idle_ms: int = _number(15_000, 1_000, 600_000)
     send_ms: int = _number(15_000, 1_000, 600_000)
     reconnect_first_ms: int = _number(100, 10, 10_000)
-    reconnect_last_ms: int = _number(5_000, 100, 600_000)
+    reconnect_last_ms: int = _number(1_000, 100, 600_000)
     # The HTTP interface (node/control).
     http_body_ms: int = _number(10_000, 100, 600_000)
     http_send_ms: int = _number(20_000, 100, 600_000)
@@ -142,7 +142,7 @@ def load(path: Path) -> Config:
         raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes, so it is no node.toml; check the path")
     try:
         document = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}; correct that line") from None
     try:
         return parse(document, path.absolute().parent)

@@ -4,13 +4,13 @@ One task steps the driver (`drive`); the others each do one kind of effect and r
 in threads: the two kinds of writing, reading for other cities, and verifying when it takes long. Writes that gathered
 while a sync ran are made durable together by the next one.
 
-Bounds: frames wait in `MAX_FRAMES` and then in the peers' inbox, which stops reading sockets; requests to serve beyond
-`MAX_SERVING` are dropped (the peer asks again, or another city); all other queues hold only what the driver's own
-bounds let it ask for.
+Bounds: frames wait within `MAX_FRAMES` and `MAX_FRAME_BYTES` and then in the peers' inbox, which stops reading sockets;
+requests of one city to serve beyond `MAX_SERVING` are dropped (it asks again, or another city); all other queues hold
+only what the driver's own bounds let it ask for.
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heappop, heappush
 from typing import Generic, Protocol, TypeAlias, TypeVar, TypeVarTuple, assert_never
@@ -51,7 +51,8 @@ from cityid.node.ports import (
 from cityid.node.sync import serve_batches, serve_blocks
 
 MAX_FRAMES = 65_536
-MAX_SERVING = 64
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_SERVING = 8  # of one city, so that the others' requests never wait behind more of its
 SERVE_BATCHES_BYTES = 16 * 1024 * 1024
 INLINE_VERIFY_BYTES = 65_536  # verifying so much takes about as long as the way to a thread and back
 VERIFY_AT_ONCE_BYTES = 4 * 1024 * 1024
@@ -130,6 +131,7 @@ class Host:
         self._wall_ms = wall_ms
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
+        self._frame_bytes = 0
         self._frames_taken = trio.Event()
         self._wake = trio.Event()
         self._timers: dict[TimerKey, float] = {}
@@ -139,6 +141,7 @@ class Host:
         self._store_lane = _Lane[WriteStore]()
         self._verify_lane = _Lane[bytes]()
         self._serve_lane = _Lane[ServeBatches | ServeBlocks]()
+        self._serving: Counter[str] = Counter()
         self.steps = 0
         self.vote_syncs = 0
         self.store_syncs = 0
@@ -181,6 +184,7 @@ class Host:
         while True:
             await self._wait()
             frames, self._frames = self._frames, []
+            self._frame_bytes = 0
             self._frames_taken.set()
             if frames:
                 self._step(FramesReceived(frames))
@@ -229,7 +233,8 @@ class Host:
             case CancelTimer(key):
                 self._timers.pop(key, None)
             case ServeBatches() | ServeBlocks():
-                if len(self._serve_lane) < MAX_SERVING:
+                if self._serving[effect.peer] < MAX_SERVING:
+                    self._serving[effect.peer] += 1
                     self._serve_lane.put(effect)
                 else:
                     self.requests_dropped += 1
@@ -249,10 +254,11 @@ class Host:
                     if frame.kind in EXCHANGE_KINDS:
                         self._divert(frame)
                 frames = [frame for frame in frames if frame.kind not in EXCHANGE_KINDS]
-            while len(self._frames) > MAX_FRAMES:
+            while len(self._frames) > MAX_FRAMES or self._frame_bytes > MAX_FRAME_BYTES:
                 self._frames_taken = trio.Event()
                 await self._frames_taken.wait()
             self._frames += frames
+            self._frame_bytes += sum(len(frame.payload) for frame in frames)
             self._wake.set()
 
     async def _write_votes(self) -> None:
@@ -300,6 +306,7 @@ class Host:
     async def _serve(self) -> None:
         while True:
             for request in await self._serve_lane.take(limit=1):
+                self._serving[request.peer] -= 1
                 try:
                     frames = await self._run_blocking(self._read, request)
                 except StorageError as error:

@@ -4,8 +4,8 @@ A node asks one city at a time for a window of blocks and executes them in order
 only a reason to ask it: a block counts by its commit certificate. What is credible about heights is said by the
 committee; a node that is so far behind that it does not know the present one believes as many others instead, which
 makes it ask and never vote. A city that sends a block whose certificate does not
-count, or does not send what it claims to have, is asked last for a while. Buffered blocks are bounded by the window,
-and a city only fills the window that it was asked for.
+count, or does not send what it claims to have, is asked last for a while. Buffered blocks are bounded by the window and
+by the bytes that an honest city sends at once, and a city only fills the window that it was asked for.
 """
 
 from collections.abc import Iterator
@@ -43,8 +43,9 @@ class Request:
 class CatchUp:
     """What this node knows about being behind."""
 
-    def __init__(self, committee: Committee, *, window: int, patience_us: int) -> None:
+    def __init__(self, committee: Committee, *, window: int, patience_us: int, max_bytes: int) -> None:
         self.committee = committee
+        self._max_bytes = max_bytes
         self._window = min(window, MAX_BLOCKS_WANTED)
         self._patience_us = patience_us
         self._statuses: dict[str, Status] = {}
@@ -112,6 +113,9 @@ class CatchUp:
             return False
         if not request.first <= block.height < request.first + request.count:
             return False
+        others = [found for at, (_, found) in self._blocks.items() if at != block.height]
+        if others and sum(map(_size_bytes, [*others, block])) > self._max_bytes:
+            return False  # `serve_blocks` stops before that
         request.since_us = now_us
         request.answered = True
         self._blocks[block.height] = (peer, block)
@@ -131,6 +135,10 @@ class CatchUp:
     def on_progress(self) -> None:
         """A height was committed: patience starts anew."""
         self._behind_since_us = None
+
+
+def _size_bytes(block: Block) -> int:
+    return len(block.header) + len(block.certificate) + len(block.digests) + sum(map(len, block.bodies))
 
 
 def serve_blocks(store: BlockSource, *, first: int, count: int, max_bytes: int) -> Iterator[tuple[int, bytes]]:

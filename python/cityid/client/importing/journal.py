@@ -12,7 +12,6 @@ crash left in the disclosures without a batch is cut off.
 """
 
 import base64
-import binascii
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,7 +242,7 @@ class Journal:
         for entry in entries[1:]:
             try:
                 disclosed_bytes = max(disclosed_bytes, self._apply(entry))
-            except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
                 raise StorageError(
                     f"{self.path} holds an entry that cannot be read ({error!r}). Next: restore it from a copy."
                 ) from None
@@ -283,7 +282,7 @@ class Journal:
         for entry in read_lines(self._disclosed, Path(name)):
             try:
                 disclosure = Disclosure.from_json(entry)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
                 raise StorageError(
                     f"{name} holds a line that cannot be read ({error!r}). Next: restore it from a copy."
                 ) from None
