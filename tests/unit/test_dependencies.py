@@ -92,7 +92,7 @@ def test_what_a_node_needs_is_locked_alike_for_users_and_for_developers() -> Non
 
 
 def told(distribution: Distribution, name: str) -> str | None:
-    return distribution.metadata[name] if name in distribution.metadata else None
+    return next(iter(distribution.metadata.get_all(name) or ()), None)
 
 
 def alternatives(distribution: Distribution) -> list[set[str]]:
