@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
         "--parts", type=int, default=1, help="how often each is done, one after the other on one network"
     )
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn by lot")
+    parser.add_argument("--patience", type=float, default=1.0, help="how often longer a recovery may take")
     parser.add_argument("--rate", type=int, help="transactions a second, instead of the scenario's own")
     parser.add_argument("--out", type=Path, default=machine.REPOSITORY / "build" / "chaos", help="where the table goes")
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
@@ -77,13 +78,17 @@ def run_all(names: tuple[str, ...] | list[str], options: argparse.Namespace) -> 
 def run_one(scenario: Scenario, options: argparse.Namespace) -> Result:
     """One scenario in a place of its own. What a wrong one leaves is kept, and said where."""
     directory = Path(tempfile.mkdtemp(prefix="cityid-chaos-"))
-    given = ["--parts", str(options.parts), "--seed", str(options.seed)]
+    given = ["--parts", str(options.parts), "--seed", str(options.seed), "--patience", str(options.patience)]
     if options.rate is not None:
         given += ["--rate", str(options.rate)]
-    done = subprocess.run(
-        machine.inside(scenario.name, "--trial", str(directory), *given),
-        capture_output=True, text=True, check=False, timeout=TRIAL_S, cwd=machine.REPOSITORY,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            machine.inside(scenario.name, "--trial", str(directory), *given),
+            capture_output=True, text=True, check=False, timeout=TRIAL_S, cwd=machine.REPOSITORY,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        why = f"the trial did not end within {TRIAL_S} s"
+        return Result.of_a_crash(scenario, options.seed, f"{why}; kept: {directory}")
     told = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if told:
         found = json.loads(told[-1].removeprefix(RESULT))
@@ -102,7 +107,11 @@ def trial(scenario: Scenario, options: argparse.Namespace) -> int:
     """Inside: one scenario, and its result as the last line."""
     if options.rate is not None:
         scenario = replace(scenario, rate=options.rate)
-    result = trio.run(lambda: run_trial(scenario, seed=options.seed, directory=options.trial, parts=options.parts))
+    result = trio.run(
+        lambda: run_trial(
+            scenario, seed=options.seed, directory=options.trial, parts=options.parts, patience=options.patience
+        )
+    )
     print(RESULT + json.dumps(result.to_json(), ensure_ascii=False))
     return 0
 

@@ -17,8 +17,8 @@ from cityid import keys
 from cityid.client import Client, operations
 from cityid.errors import CityIDError, Unavailable
 from cityid.keys import Signer
-from cityid.testing.rivals import VALUE, observe
 from cityid.testing.histories import Decided, Failed, History, Look, Outcome, Read, Saw, Unknown, Write
+from cityid.testing.rivals import VALUE, observe
 from tests.chaos.nodes import Nodes
 
 CLIENTS = 6

@@ -5,7 +5,6 @@ is copied (it holds what the block device was given, and nothing of the page cac
 is killed, and the copy takes the image's place. The file system's own journal recovers it, as after any power cut.
 """
 
-import mmap
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,6 @@ from tests.chaos.machine import run
 
 SIZE_MB = 384
 MOUNT = "loop,noatime,commit=300"  # no journal commit of its own while the image is copied: only the node's syncs count
-SOUND, SYNC_FAILS, SYNC_LIES, ALL_FAILS = range(4)
 
 
 class Disk:
@@ -67,29 +65,3 @@ class Disk:
     def free(self) -> None:
         """The end of `fill`."""
         self._filler.unlink()
-
-
-class Shim:
-    """The library that makes disks fail, and a page for each city that says how."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._library = directory / "shim.so"
-        run(
-            "cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", self._library, Path(__file__).with_name("shim.c")
-        )
-
-    def environment(self, city: str) -> dict[str, str]:
-        """What makes a node of this city run on this disk."""
-        page = self._page(city)
-        if not page.exists():
-            page.write_bytes(bytes(mmap.PAGESIZE))
-        return {"LD_PRELOAD": str(self._library), "CHAOS_DISK": str(page)}
-
-    def set(self, city: str, how: int) -> None:
-        """From now on."""
-        with self._page(city).open("r+b") as file:
-            file.write(bytes([how]))
-
-    def _page(self, city: str) -> Path:
-        return self._directory / f"{city}.disk"

@@ -19,6 +19,8 @@ from tests.chaos.nodes import Nodes
 SEQUENCE = {"Content-Type": "application/cbor-seq"}
 CITIES_TRIED = 3
 REQUESTS_AT_ONCE = 64
+REQUESTS_PER_S = 20
+LEAST_PER_REQUEST = 5
 REPLY_S = 4.0
 VALID_HEIGHTS = 1_900  # nearly the window: a long fault is no reason to expire
 
@@ -29,7 +31,6 @@ class Load:
 
     nodes: Nodes
     rate: int
-    per_request: int = 5
     first: int = 0
     """The number of the first code; loads of one network that follow one another have codes of their own."""
     acknowledged: dict[str, str] = field(default_factory=dict)
@@ -40,10 +41,12 @@ class Load:
     refused: list[str] = field(default_factory=list)
     """Refusals that no right network gives to these transactions."""
     latencies_s: list[float] = field(default_factory=list)
+    per_request: int = field(init=False)
     _numbers: Iterator[int] = field(init=False)
     _height: int = 0
 
     def __post_init__(self) -> None:
+        self.per_request = max(LEAST_PER_REQUEST, self.rate // REQUESTS_PER_S)
         self._numbers = itertools.count(self.first)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -21,9 +21,9 @@ from cityid import genesis, keys
 from cityid._native import Genesis, Trust
 from cityid.cli.local import FIRST_CITIES, LocalNetwork, create
 from cityid.keys import Signer
-from tests.chaos.clocks import Clocks
-from tests.chaos.disks import Disk, Shim
+from tests.chaos.disks import Disk
 from tests.chaos.namespaces import Wires
+from tests.chaos.shim import Shim
 
 POLL_S = 0.05
 START_S = 120.0
@@ -39,7 +39,7 @@ class Equipment:
 
     cities: int = 4
     shim: bool = False
-    clocks: bool = False
+    """Nodes run on disks that can fail and clocks that can be wrong."""
     older: bool = False
     """Nodes run a program that knows an older protocol only."""
 
@@ -57,7 +57,6 @@ class Nodes:
     disks: dict[str, Disk]
     http: httpx.AsyncClient
     shim: Shim | None
-    clocks: Clocks | None
     programs: dict[str, tuple[str, ...]]
     parted: set[str] = field(default_factory=set)
     """Cities that a fault keeps from answering at the moment."""
@@ -68,9 +67,8 @@ class Nodes:
         """Start nodes; `until_ready` says when they serve."""
         for city in cities:
             environment = dict(os.environ)
-            for part in (self.shim, self.clocks):
-                if part is not None:
-                    environment |= part.environment(city)
+            if self.shim is not None:
+                environment |= self.shim.environment(city)
             program = [*self.wires.program(city), *self.programs[city]]
             environment["PYTHONPATH"] = str(Path(__file__).parents[2])
             self.local.start(city, program=program, environment=environment)
@@ -190,7 +188,6 @@ async def running(directory: Path, equipment: Equipment) -> AsyncIterator[Nodes]
             disks=disks,
             http=http,
             shim=Shim(directory) if equipment.shim else None,
-            clocks=Clocks(directory) if equipment.clocks else None,
             programs=dict.fromkeys(cities, YESTERDAY if equipment.older else TODAY),
         )
         with local.running():

@@ -9,7 +9,7 @@ import trio
 
 from cityid.client import Client
 from cityid.client.operations import propose, schedule_protocol, vote
-from tests.chaos import disks, stores
+from tests.chaos import shim, stores
 from tests.chaos.nodes import TODAY, Equipment
 from tests.chaos.trials import Scenario, Trial
 
@@ -69,11 +69,11 @@ async def lie_and_cut_power(trial: Trial) -> None:
     nodes = trial.nodes
     assert nodes.shim is not None
     for city in nodes.cities:
-        nodes.shim.set(city, disks.SYNC_LIES)
+        nodes.shim.set_disk(city, shim.SYNC_LIES)
     await trial.more(PROMISES)
     await nodes.cut_power(*nodes.cities)
     for city in nodes.cities:
-        nodes.shim.set(city, disks.SOUND)
+        nodes.shim.set_disk(city, shim.SOUND)
     nodes.start(*nodes.cities)
     try:
         await nodes.until_ready(seconds=LIMIT_S)
@@ -168,14 +168,14 @@ async def narrow(trial: Trial) -> None:
 async def wrong_clocks(trial: Trial) -> None:
     """One node's clock goes 5 s ahead, another time 5 s behind, and is set right again."""
     nodes = trial.nodes
-    assert nodes.clocks is not None
-    for ahead_s in (5, -5):
+    assert nodes.shim is not None
+    for ahead_ms in (5_000, -5_000):
         city = trial.random.choice(nodes.cities)
-        nodes.clocks.set(city, ahead_s=ahead_s)
+        nodes.shim.set_clock(city, ahead_ms=ahead_ms)
         await trial.more(PROMISES)
         await trio.sleep(10.0)
         await trial.more(PROMISES)
-        nodes.clocks.set(city, ahead_s=0)
+        nodes.shim.set_clock(city, ahead_ms=0)
         await trial.recover(within_s=2 * REJOIN_S)
 
 
@@ -196,12 +196,12 @@ async def failing_disk(trial: Trial) -> None:
     """Syncs of one node's disk fail, then also writes: it halts each time and returns on a sound disk."""
     nodes = trial.nodes
     assert nodes.shim is not None
-    for how in (disks.SYNC_FAILS, disks.ALL_FAILS):
+    for how in (shim.SYNC_FAILS, shim.ALL_FAILS):
         city = trial.random.choice(nodes.cities)
-        nodes.shim.set(city, how)
+        nodes.shim.set_disk(city, how)
         await _until_halted(trial, city, "")
         await trial.more(PROMISES)
-        nodes.shim.set(city, disks.SOUND)
+        nodes.shim.set_disk(city, shim.SOUND)
         nodes.kill(city)
         await _assert_whole(trial, city)
         nodes.start(city)
@@ -285,7 +285,7 @@ SCENARIOS = {
         Scenario("loss", "20 % of packets lost for 30 s", loss),
         Scenario("loss-7", "the same with seven nodes", loss, Equipment(cities=7)),
         Scenario("narrow", "1 Mbit/s for each node for 20 s", narrow),
-        Scenario("clock", "one clock 5 s ahead, then one 5 s behind", wrong_clocks, Equipment(clocks=True)),
+        Scenario("clock", "one clock 5 s ahead, then one 5 s behind", wrong_clocks, Equipment(shim=True)),
         Scenario("full-disk", "one disk full", full_disk),
         Scenario("failing-disk", "one disk whose syncs, then writes, end with EIO", failing_disk, Equipment(shim=True)),
         Scenario("power", "power cut of one node, four times of all", cut_power),

@@ -1,23 +1,29 @@
-/* A disk that fails, slipped under a node with LD_PRELOAD.
+/* A disk that fails and a clock that is wrong, slipped under a node with LD_PRELOAD.
  *
- * CHAOS_DISK names a file of one page that the test and the node share; its first byte says how the disk is now:
+ * CHAOS_PAGE names a file of one page that the test and the node share. Its bytes 8 to 15 are a number: so many
+ * milliseconds the wall clock goes ahead. The monotonic clock stays right, as on a machine whose time somebody sets.
+ * The first byte says how the disk is now:
  *
  *   0  as the real one is
  *   1  fsync, fdatasync, sync_file_range and msync end with EIO
  *   2  they say that all is well and do nothing: the control, what was acknowledged is not durable
  *   3  they and every write to a file end with EIO
  *
- * Sockets and pipes are left alone: a write fails only on regular files.
+ * Sockets and pipes are left alone: a write fails only on regular files. (libfaketime is not used: its absolute sleeps on
+ * the monotonic clock end with EINVAL, and Python's are such.)
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SOUND, SYNC_FAILS, SYNC_LIES, ALL_FAILS };
@@ -26,7 +32,7 @@ static volatile const unsigned char *state;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *name = getenv("CHAOS_DISK");
+    const char *name = getenv("CHAOS_PAGE");
     int file = name ? open(name, O_RDONLY) : -1;
     if (file < 0)
         return;
@@ -85,3 +91,41 @@ WRITING(write, (int descriptor, const void *data, size_t size), (descriptor, dat
 WRITING(pwrite, (int descriptor, const void *data, size_t size, off_t offset), (descriptor, data, size, offset))
 WRITING(pwrite64, (int descriptor, const void *data, size_t size, off64_t offset), (descriptor, data, size, offset))
 WRITING(writev, (int descriptor, const struct iovec *parts, int count), (descriptor, parts, count))
+
+static int64_t ahead_ms(void)
+{
+    return state ? *(volatile const int64_t *)(state + 8) : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int failed = NEXT(clock_gettime)(clock, now);
+    int64_t ahead = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE ? ahead_ms() : 0;
+    if (failed || !ahead)
+        return failed;
+    int64_t all = (int64_t)now->tv_sec * 1000000000 + now->tv_nsec + ahead * 1000000;
+    now->tv_sec = all / 1000000000;
+    now->tv_nsec = all % 1000000000;
+    return 0;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    struct timespec found;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &found))
+        return -1;
+    now->tv_sec = found.tv_sec;
+    now->tv_usec = found.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *where)
+{
+    struct timespec found;
+    if (clock_gettime(CLOCK_REALTIME, &found))
+        return (time_t)-1;
+    if (where)
+        *where = found.tv_sec;
+    return found.tv_sec;
+}

@@ -16,6 +16,7 @@ from tests.chaos.scenarios import SCENARIOS
 pytestmark = pytest.mark.chaos
 
 MINUTES = 5
+PATIENCE = "4"
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def able() -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_a_network_survives(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", name, "--out", str(tmp_path)],
+        [sys.executable, "-m", "tests.chaos", name, "--out", str(tmp_path), "--patience", PATIENCE],
         capture_output=True, text=True, timeout=60 * MINUTES, check=False, cwd=machine.REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

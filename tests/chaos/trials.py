@@ -36,6 +36,8 @@ class Trial:
     notes: dict[str, Any] = field(default_factory=dict)
     recovered_s: list[float] = field(default_factory=list)
     """After each end of a fault: until all nodes were ready again."""
+    patience: float = 1.0
+    """Limits are so many times as long: on a machine that does other things too, they say little."""
 
     async def recover(self, *, within_s: float) -> None:
         """A fault is over: wait until all nodes are ready, and note how long that took."""
@@ -43,7 +45,7 @@ class Trial:
         await self.nodes.until_ready()
         took = trio.current_time() - began
         self.recovered_s.append(took)
-        if took > within_s:
+        if took > within_s * self.patience:
             self.findings.add(f"recovered after {took:.1f} s, the limit is {within_s:g} s")
 
     async def more(self, promises: int, *, within_s: float = 60.0) -> None:
@@ -104,7 +106,7 @@ class Result:
         )  # fmt: skip
 
 
-async def run_trial(scenario: Scenario, *, seed: int, directory: Path, parts: int = 1) -> Result:
+async def run_trial(scenario: Scenario, *, seed: int, directory: Path, parts: int = 1, patience: float = 1.0) -> Result:
     """One scenario in a fresh network under `directory`; `parts` times, each with a recording of its own."""
     began = trio.current_time()
     findings = Findings()
@@ -120,6 +122,7 @@ async def run_trial(scenario: Scenario, *, seed: int, directory: Path, parts: in
                 findings,
                 notes,
                 recovered,
+                patience,
             )
             clients = Clients(nodes, seed=seed, part=part)
             async with trio.open_nursery() as nursery:
@@ -143,6 +146,7 @@ async def run_trial(scenario: Scenario, *, seed: int, directory: Path, parts: in
                 break
         nodes.local.stop()
         check_stopped(nodes, findings)
+    notes["recoveries_s"] = [round(took, 2) for took in recovered]
     return Result(
         scenario=scenario.name,
         what=scenario.what,

@@ -18,7 +18,7 @@ from cityid.errors import InputError
 from cityid.node.config import Address, Limits, Timeouts
 from cityid.node.frames import GOODBYE, HELLO, Hello, encode_frame, widest_caps
 from cityid.node.messages import Frame
-from cityid.node.peers import Peers
+from cityid.node.peers import CONNECT_S, Peers
 from cityid.node.telemetry import Log, Metrics
 from cityid.node.tls import Credentials, TlsStream, load_credentials, make_credentials
 
@@ -62,12 +62,15 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self.listeners: dict[Address, MemoryListener] = {}
         self.unreachable: set[Address] = set()
+        self.silent = False  # a cut: no reply at all
         self.attempts: list[float] = []
         self.pairs: list[tuple[trio.abc.Stream, trio.abc.Stream]] = []
 
     async def connect(self, address: Address) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         self.attempts.append(trio.current_time())
+        if self.silent:
+            await trio.sleep_forever()
         if address in self.unreachable or address not in self.listeners:
             raise OSError("connection refused")
         near, far = trio.testing.memory_stream_pair()
@@ -265,6 +268,23 @@ async def test_waits_between_attempts_double_up_to_a_bound(network_files: Path) 
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
     assert len(low.events("peer_unreachable")) == 1  # an event for the reason, not for each attempt
     assert low.peers.stats()["refused_total:reason"] == {"unreachable": 8}
+
+
+@pytest.mark.parametrize("cut_s", [0.5, 30.0, 31.7, 33.2])
+async def test_a_city_that_was_cut_off_is_found_soon_after_it_is_back(network_files: Path, cut_s: float) -> None:
+    """However long the cut was, and whatever the dialler was doing at its end."""
+    network = MemoryNetwork()
+    network.silent = True
+    low, high = (City(credentials_of(network_files, city, (LOW, HIGH)), network) for city in (LOW, HIGH))
+    async with running(low, high):
+        await trio.sleep(cut_s)
+        assert low.peers.connected == frozenset()
+        network.silent = False
+        back = trio.current_time()
+        await until(lambda: HIGH in low.peers.connected)
+        assert trio.current_time() - back <= CONNECT_S + Timeouts().reconnect_last_ms / 1_000 + 0.1
+    if cut_s > CONNECT_S:
+        assert low.events("peer_unreachable")[0]["detail"] == "nobody answers within 2 s"
 
 
 # ---------------------------------------------------------------- who is refused

@@ -385,6 +385,15 @@ def test_disclosures(desk: Desk) -> None:
 # ---------------------------------------------------------------- sealed ranges
 
 
+def traced(desk: Desk, code: str) -> Any:
+    """The versions of a code, newest first, down to the first one; the kept file says the same without any network."""
+    found = desk.json("trace", code, "--out", desk.folder / "kept.history")
+    assert (found["verdict"]["verdict"], found["complete"]) == ("REGISTERED", True)
+    kept = desk.json("verify", desk.folder / "kept.history", "--max-age", "any", "--code", code)
+    assert kept["versions"] == found["versions"]
+    return found["versions"]
+
+
 def test_sealed_ranges_from_the_first_table_to_compaction(desk: Desk) -> None:
     office, other = desk.admit("SEAL"), desk.admit("SEAB")
     category = desk.category("SEAL", "040001")
@@ -437,6 +446,17 @@ def test_sealed_ranges_from_the_first_table_to_compaction(desk: Desk) -> None:
     again = ("seal", "build", "third.table", *where, "--previous", "second.table")
     desk.refused(None, *again, says="Nothing was changed")
     desk.refused(None, *again[:-1], "first.table", "--list", "700", "--use", "60", "--model", "1", says="digest")
+
+    # The past of an item leads from its records into the table that first held it, at every city and at any height.
+    assert [row["version"] for row in traced(desk, code(7))] == ["3", "2", "1"]
+    desk("item", "reinstate", code(7), "--key", office)
+    rows = traced(desk, code(7))
+    assert [(row["version"], row["status"]) for row in rows] == [
+        ("4", "active"), ("3", "suspended"), ("2", "suspended"), ("1", "active"),
+    ]  # fmt: skip
+    for row in rows:
+        then = desk.json("resolve", code(7), "--when", row["height"])
+        assert (then["version"], then["record"]) == (int(row["version"]), row["record"])
 
     # From a file with attributes; a row at a time where the category has a schema.
     rows = desk.folder / "lamps.csv"

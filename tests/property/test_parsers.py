@@ -341,7 +341,8 @@ def test_every_parser_is_searched(network: Path) -> None:
 
 
 def test_control_an_exception_that_is_no_refusal_is_found(tmp_path: Path) -> None:
+    nothing: dict[bytes, object] = {}
     with pytest.raises(KeyError):
-        refused_by_name(Parser(lambda data, _: {}[data], ()), b"", tmp_path)
+        refused_by_name(Parser(lambda data, _: nothing[data], ()), b"", tmp_path)
     with pytest.raises(AssertionError):
         refused_by_name(Parser(payload(messages.decode_digests, lambda _: b"other"), ()), HASH, tmp_path)

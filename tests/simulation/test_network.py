@@ -324,6 +324,29 @@ def test_a_node_that_knows_it_is_behind_takes_no_transactions() -> None:
     simulation.settle()
 
 
+def test_a_node_that_may_be_behind_refuses_nothing_for_good() -> None:
+    """Cut off, it cannot tell a transaction from beyond its horizon from one that is valid too long."""
+    simulation = Simulation(cities=4, seed=1, parameters={"heartbeat_ms": 200})
+    behind, *others = simulation.cities
+    simulation.run_for(1_000)
+    simulation.partition([behind], others)
+    simulation.run_for(2_000)
+    id_, data = simulation.build(others[0], [{"op": "map_district", "city": others[0], "district": "130199"}],
+                                 valid_for=2_000)  # fmt: skip
+    assert simulation.height(others[0]) > simulation.height(behind)
+    simulation.send(behind, data, ids=[id_])
+    assert simulation.results[id_][0] == "not_ready"
+    simulation.heal()
+    simulation.run_for(3_000)
+    simulation.send(behind, data, ids=[id_])
+    simulation.run_until(lambda: simulation.is_committed([id_]), limit_ms=5_000)
+    # The control: at the tip it is what it looks like.
+    far, data = simulation.build(behind, [{"op": "map_district", "city": behind, "district": "130198"}],
+                                 valid_for=2_100)  # fmt: skip
+    simulation.send(behind, data, ids=[far])
+    assert simulation.results[far][0] == "too_far"
+
+
 def test_a_full_pool_refuses_and_recovers() -> None:
     simulation = Simulation(cities=4, seed=2, settings=Settings(max_author_bytes=4_000))
     city, *others = simulation.cities

@@ -6,9 +6,9 @@ import pytest
 
 from cityid.testing import Simulation
 from cityid.testing.chaos import torment
-from cityid.testing.rivals import Rivals
 from cityid.testing.consistency import Report, check, judge
 from cityid.testing.histories import Saw
+from cityid.testing.rivals import Rivals
 
 SEEDS = 16
 BUSY = {"heartbeat_ms": 500}

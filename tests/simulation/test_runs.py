@@ -14,7 +14,7 @@ from cityid.testing.schedule import Fault, What
 
 def test_no_seed_breaks_anything_whatever_fails() -> None:
     played: dict[str, int] = {}
-    for seed in range(30):
+    for seed in range(20):
         outcome = run(scenario(seed, cities=4, duration_ms=15_000, liars=seed % 2, whole_network=True))
         assert outcome.violation is None, seed
         assert outcome.acknowledged > 10
@@ -22,7 +22,7 @@ def test_no_seed_breaks_anything_whatever_fails() -> None:
         for what, count in outcome.played.items():
             played[what] = played.get(what, 0) + count
     assert played.keys() == {what.value for what in What}
-    assert min(played.values()) >= 10
+    assert min(played.values()) >= 5
 
 
 def test_a_simulated_hour_of_seven_cities_with_two_liars() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio.testing
 
 from cityid._native import commitment
 from cityid.client import faces
@@ -627,6 +628,37 @@ async def test_a_rate_that_is_passed_costs_time_and_no_row(tmp_path: Path) -> No
     register.refuse_once = "rate_exceeded"
     summary = await run(tmp_path / "l.csv", register, table(10))
     assert (summary.imported, summary.rejects) == (10, [])
+
+
+async def test_a_rate_that_is_passed_leaves_fewer_requests_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BATCH_ITEMS", 10)
+    monkeypatch.setattr(running, "WAVE", 1)
+
+    class Busy(FakeRegister):
+        """Takes its time, and refuses what is sent beside `room` others."""
+
+        room = 100
+        now = most = late = 0
+
+        async def submit(self, transactions: Mapping[bytes, bytes]) -> list[Receipt]:
+            self.now += 1
+            self.most, self.late = max(self.most, self.now), max(self.late, self.now if len(self.items) > 600 else 0)
+            self.refuse = "rate_exceeded" if self.now > self.room else None
+            receipts = await super().submit(transactions)
+            await trio.testing.wait_all_tasks_blocked()
+            self.now -= 1
+            return receipts
+
+    free = Busy()
+    summary = await run(tmp_path / "free.csv", free, table(900))
+    assert (summary.imported, free.most, free.late) == (900, running.WAVES, running.WAVES)
+    narrow = Busy()
+    narrow.room = 2
+    summary = await run(tmp_path / "narrow.csv", narrow, table(900))
+    assert (summary.imported, summary.rejects, narrow.most) == (900, [], running.WAVES)
+    assert 1 <= narrow.late <= narrow.room
 
 
 # ---------------------------------------------------------------- schemas

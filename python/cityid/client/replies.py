@@ -214,7 +214,7 @@ def _state(status: Any, reason: Any) -> tuple[State, str | None]:
             return "rejected", reason[:100]
         case "refused", "expired":
             return "expired", "expired"
-        case "refused", str() if reason not in ("overloaded", "pool_share"):
+        case "refused", str() if reason not in ("overloaded", "pool_share", "not_ready"):
             return "refused", reason[:100]
         case _:
             # Not decided, or not taken for the moment; of a `duplicate` the first inclusion's receipt is still to come.

@@ -18,6 +18,7 @@ from cityid.node.ports import Acknowledged, Admitted, Now, Refused, Settings, Ve
 
 SEAL: tuple[str, int, int] = ("seal", 0, 0)
 FETCH: tuple[str, int, int] = ("fetch", 0, 0)
+BEHIND = "This node has had no block for a while and may be behind. Send the same bytes to another city, or wait."
 _BATCH_PREFIX = sha256(b"cityid/1/batch\x00\x01")
 
 
@@ -68,8 +69,11 @@ class Batches:
 
     # ------------------------------------------------------------ from clients
 
-    def submit(self, ticket: int, data: bytes, now: Now) -> None:
-        """Admit a client's transactions; the ticket is acknowledged when they are safe."""
+    def submit(self, ticket: int, data: bytes, now: Now, *, may_be_behind: bool = False) -> None:
+        """Admit a client's transactions; the ticket is acknowledged when they are safe.
+
+        A node that `may_be_behind` refuses nothing for good because of its own height.
+        """
         if not self.pool.has_room(self._city, self._ledger.waiting()[1] + len(data)):
             bound = self._settings.max_author_bytes
             why = f"This node's batches that wait for a block reach the limit pool_city_bytes, which is {bound}"
@@ -80,6 +84,8 @@ class Batches:
         except MalformedInput as error:
             self._out.add(Refused(ticket, "malformed", str(error)))
             return
+        if may_be_behind:
+            rows = [(id, "not_ready", BEHIND) if reason == "too_far" else (id, reason, why) for id, reason, why in rows]
         self._out.add(Admitted(ticket, rows))
         self._unsealed.append(ticket)
         if self._ledger.waiting()[0] >= self._settings.seal_at_transactions:

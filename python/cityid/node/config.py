@@ -81,7 +81,7 @@ class Timeouts:
     idle_ms: int = _number(15_000, 1_000, 600_000)
     send_ms: int = _number(15_000, 1_000, 600_000)
     reconnect_first_ms: int = _number(100, 10, 10_000)
-    reconnect_last_ms: int = _number(5_000, 100, 600_000)
+    reconnect_last_ms: int = _number(1_000, 100, 600_000)
     # The HTTP interface (node/control).
     http_body_ms: int = _number(10_000, 100, 600_000)
     http_send_ms: int = _number(20_000, 100, 600_000)

@@ -56,6 +56,7 @@ from cityid.node.sync import CatchUp
 TICK: TimerKey = ("tick", 0, 0)
 START = "start"
 
+OVERDUE_HEARTBEATS = 2
 NEAR_HEIGHTS = 64
 GOING_ON_US = 2_000_000
 """Under load a node is a few short heights behind for a moment. As long as it commits new ones it need not refuse."""
@@ -123,6 +124,11 @@ class Driver:
         behind = self.sync.credible_height() - self.ledger.height
         stalled_us = self._now.monotonic_us - self._committed_us
         return behind <= 1 or (behind <= NEAR_HEIGHTS and stalled_us < GOING_ON_US)
+
+    @property
+    def _may_be_behind(self) -> bool:
+        """Whether blocks are overdue: this node may be cut off, and not know yet how far the others are."""
+        return self._now.wall_ms - self._tip_time_ms > OVERDUE_HEARTBEATS * self._heartbeat_ms
 
     def step(self, event: Event, now: Now) -> list[Effect]:
         """Take one event; returns what to do about it."""
@@ -277,7 +283,7 @@ class Driver:
 
     def _on_submitted(self, ticket: int, data: bytes) -> None:
         if self.is_synced:
-            self.batches.submit(ticket, data, self._now)
+            self.batches.submit(ticket, data, self._now, may_be_behind=self._may_be_behind)
         else:
             behind = self.sync.credible_height() - self.ledger.height
             self._out.add(

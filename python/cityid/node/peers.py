@@ -34,6 +34,9 @@ from cityid.node.tls import Credentials
 __all__ = ["Network", "Peers", "TcpNetwork"]
 
 OWN_KINDS: Final = frozenset({KEEP_ALIVE, HELLO, GOODBYE})
+CONNECT_S: Final = 2.0
+"""For TCP's first reply. TCP repeats its first packet after 1, 3, 7 seconds: a longer attempt would sleep in there when
+the other city is back. The rest of a handshake has `handshake_ms`."""
 
 
 class Network(Protocol):
@@ -265,7 +268,10 @@ class Peers:
         try:
             with trio.fail_after(self._timeouts.handshake_ms / 1000):
                 try:
-                    transport = await self._network.connect(address)
+                    with trio.fail_after(CONNECT_S):
+                        transport = await self._network.connect(address)
+                except trio.TooSlowError:
+                    raise Refused("unreachable", f"nobody answers within {CONNECT_S:g} s") from None
                 except OSError as error:
                     raise Refused("unreachable", f"nobody answers: {error.strerror or error}") from error
                 return await self._greet(transport, city)

@@ -4,11 +4,13 @@ A `Job` is small and says how its scenario is made. `play` yields outcomes in th
 first, so that the digest of a campaign follows from its jobs alone. `SUITES` are the campaigns that have a name.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Final
 
 from cityid.testing.runs import Outcome, Pace, Scenario, run, run_in_shell, scenario
@@ -107,8 +109,22 @@ def play(jobs: Sequence[Job], *, processes: int) -> Iterator[tuple[Job, Outcome]
             yield job, job.play()
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_end_with_parent, max_tasks_per_child=1
+    ) as pool:
         yield from _in_order(pool, jobs, bound=processes * AHEAD)
+
+
+def _end_with_parent() -> None:
+    """A run must not outlive the command that wanted it, also when that was killed."""
+    parent = parent_process()
+    assert parent is not None, "this runs in a process of the pool"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _in_order(pool: ProcessPoolExecutor, jobs: Iterable[Job], *, bound: int) -> Iterator[tuple[Job, Outcome]]:

@@ -1,13 +1,14 @@
 """One city of a simulated network: what survives a crash, and what does not; and what may wait for it in the heap."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from cityid._native import NEWEST_PROTOCOL, Ledger
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
-from cityid.node.ports import Effect, Event, Log, TimerKey
+from cityid.node.ports import AppendVotes, Effect, Event, Log, TimerKey, WriteStore
 from cityid.testing.faults import Disk
 from cityid.testing.keys import SeededSigner
 
@@ -80,6 +81,34 @@ class City:
     def find(self, purpose: str, public_key: bytes) -> SeededSigner | None:
         """A key of this city, as its driver asks for it (`ports.Keyring`)."""
         return self.keys.get((purpose, public_key))
+
+    def begin_sync(self, *, votes: bool) -> bool:
+        """Whether a sync of this lane begins: there is something to write, and none is under way."""
+        waiting, syncing = self._lane(votes)
+        if syncing or not waiting:
+            return False
+        if votes:
+            self.votes_syncing = len(waiting)
+        else:
+            self.store_syncing = len(waiting)
+        return True
+
+    def end_sync(self, *, votes: bool) -> list[AppendVotes | WriteStore]:
+        """The sync of this lane is over: what it made durable."""
+        waiting, syncing = self._lane(votes)
+        done = list(waiting[:syncing])
+        if votes:
+            self.disk.sync_votes(syncing)
+            self.votes_syncing = 0
+        else:
+            self.disk.sync_store(syncing)
+            self.store_syncing = 0
+        return done
+
+    def _lane(self, votes: bool) -> tuple[Sequence[AppendVotes | WriteStore], int]:
+        if votes:
+            return self.disk.waiting_votes, self.votes_syncing
+        return self.disk.waiting_writes, self.store_syncing
 
     def go_down(self) -> None:
         """Everything but the disk and the keys is gone."""

@@ -157,7 +157,7 @@ def forged_batch(seed: int) -> None:
     """A city spreads a batch with a transaction that nobody signed; then a good one, which must be served."""
     simulation = Rig(cities=4, seed=seed, parameters=BUSY)
     liar, other, *_ = simulation.cities
-    maker = Simulation(cities=4, seed=seed)  # of the same network: a batch of its ledger is one of any
+    maker = Simulation(cities=4, seed=seed, parameters=BUSY)  # of the same network: a batch of its ledger is one of any
     category = operations.register_category(other, None, use="60", class_code="010203", model="1", name="Lamp")
     [forged], data = _built(maker, other, category)
     maker.ledger(other).admit(data)
@@ -171,6 +171,8 @@ def forged_batch(seed: int) -> None:
     simulation.run_for(2_000)
     if any(simulation.ledger(city).receipt(forged) is not None for city in simulation.cities):
         raise Violation("a transaction with a bad signature is in a block", kind="forged")
+    if not any("bad_signature" in str(log.fields.get("why")) for log in simulation.logs(other)):
+        raise AssertionError("the batch was refused for something else: this hunt shows nothing")
     good = simulation.admit_organisation(other, "A7K2", name=OFFICE)
     simulation.run_until(lambda: simulation.is_committed(good), limit_ms=5_000)
 

@@ -25,7 +25,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from cityid._native import Answer, Genesis, Ledger, possession_message
+from cityid._native import Answer, Genesis, Ledger
+from cityid.client.operations import Operation, admit_organisation, prove_possession
 from cityid.node import messages
 from cityid.node.driver import Driver
 from cityid.node.messages import Frame
@@ -256,7 +257,7 @@ class Simulation:
     def submit(
         self,
         city: str,
-        operations: Sequence[dict[str, Any]],
+        operations: Sequence[Operation],
         *,
         signers: Sequence[SeededSigner] | None = None,
         valid_for: int = 1_000,
@@ -269,7 +270,7 @@ class Simulation:
     def build(
         self,
         city: str,
-        operations: Sequence[dict[str, Any]],
+        operations: Sequence[Operation],
         *,
         signers: Sequence[SeededSigner] | None = None,
         valid_for: int = 1_000,
@@ -289,18 +290,8 @@ class Simulation:
 
     def admit_organisation(self, city: str, org: str, *, name: str, quota: int = 1_000_000) -> list[bytes]:
         """Submit the operation that admits an organisation with one key."""
-        key = self.organisation_signer(city, org).public_key
-        message = possession_message(self.genesis.hash, f"MA.156.{city}.{org}", "transaction", key)
-        entry = {
-            "purpose": "transaction",
-            "key": key.hex(),
-            "possession": self.organisation_signer(city, org).sign(message).hex(),
-        }
-        operation = {
-            "op": "admit_organisation", "city": city, "org": org, "name": name, "quota": quota, "keys": [entry],
-            "commitments": {},
-        }  # fmt: skip
-        return self.submit(city, [operation])
+        entry = prove_possession(self.organisation_signer(city, org), self.genesis.hash, f"MA.156.{city}.{org}")
+        return self.submit(city, [admit_organisation(city, org, name=name, quota=quota, keys=[entry])])
 
     @property
     def results(self) -> dict[bytes, tuple[str | None, str | None]]:
@@ -453,41 +444,29 @@ class Simulation:
 
     def _on_synced(self, node: City, *, votes: bool) -> None:
         """A sync that took a while is over: everything that waited when it began is durable, unless the disk failed."""
-        disk = node.disk
-        if disk.failure is not None or node.disk_failed:
+        if node.disk.failure is not None or node.disk_failed:
             if not node.disk_failed:
                 node.disk_failed = True
-                self._step(node, Failed(f"the disk of {node.name} failed: {disk.failure}"))
+                self._step(node, Failed(f"the disk of {node.name} failed: {node.disk.failure}"))
             return
-        if votes:
-            told = [append.token for append in disk.waiting_votes[: node.votes_syncing]]
-            disk.sync_votes(node.votes_syncing)
-            node.votes_syncing = 0
-            if self.disk_faults.vote_log_lies:
-                told = []  # they were told at once
-        else:
-            writes = disk.waiting_writes[: node.store_syncing]
-            told = [write.token for write in writes if not self._is_lied_about(write)]
-            disk.sync_store(node.store_syncing)
-            node.store_syncing = 0
+        told = [write.token for write in node.end_sync(votes=votes) if not self._is_lied_about(write)]
         self._sync(node)
         for token in told:
             self._step(node, Durable(token))
 
-    def _is_lied_about(self, write: WriteStore) -> bool:
+    def _is_lied_about(self, write: AppendVotes | WriteStore) -> bool:
+        """Whether it was said to be durable as soon as it was asked for."""
+        if isinstance(write, AppendVotes):
+            return self.disk_faults.vote_log_lies
         return self.disk_faults.store_lies and write.height is None
 
     def _sync(self, node: City) -> None:
         """Begin a sync of each lane that has writes and none under way."""
-        if node.disk.waiting_votes and not node.votes_syncing:
-            node.votes_syncing = len(node.disk.waiting_votes)
-            self._schedule(node, self._sync_us(self.disk_faults.vote_log_lies), Synced(votes=True))
-        if node.disk.waiting_writes and not node.store_syncing:
-            node.store_syncing = len(node.disk.waiting_writes)
-            self._schedule(node, self._sync_us(self.disk_faults.store_lies), Synced(votes=False))
-
-    def _sync_us(self, lies: bool) -> int:
-        return (self.disk_faults.lie_ms if lies else self._random.randint(*self.disk_faults.sync_ms)) * 1_000
+        faults = self.disk_faults
+        for votes, lies in ((True, faults.vote_log_lies), (False, faults.store_lies)):
+            if node.begin_sync(votes=votes):
+                after_ms = faults.lie_ms if lies else self._random.randint(*faults.sync_ms)
+                self._schedule(node, after_ms * 1_000, Synced(votes))
 
     def _cut(self, node: City) -> None:
         for other in self._nodes.values():
@@ -536,7 +515,7 @@ class Simulation:
                         self._deliver(node.name, receiver, kind, payload)
             case AppendVotes():
                 node.disk.waiting_votes.append(effect)
-                if self.disk_faults.vote_log_lies:
+                if self._is_lied_about(effect):
                     self._schedule(node, 0, Durable(effect.token))
             case WriteStore():
                 node.disk.waiting_writes.append(effect)

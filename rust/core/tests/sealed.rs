@@ -8,6 +8,7 @@ use chain::{key, Chain};
 use cityid_core::answer::{build_with_tables, verify, Answer, Options, Verdict, VerdictKind};
 use cityid_core::code::Subject;
 use cityid_core::hash::{hex, sha256};
+use cityid_core::history::{self, Held, History, Told};
 use cityid_core::ledger::operation::{NewTable, Operation, Range};
 use cityid_core::ledger::stored::Outcome;
 use cityid_core::record::{record_hash, Children, Record, Status, Table};
@@ -585,6 +586,76 @@ fn overrides_are_counted_once_and_a_new_table_takes_them_up() {
     assert_eq!((record.version, record.previous), (5, Some(record_hash(&later.encode()))));
     world.assert_item(2, 5, Status::Suspended);
     world.assert_item(1, 7, Status::Active);
+}
+
+/// Version 1 stands in the first table, 2 in an item record, 3 in the second table alone, 4 in an item record above it (P74).
+#[test]
+fn the_history_of_an_item_leads_from_its_override_into_the_tables() {
+    let mut world = World::new();
+    world.sealed(first_table(&[1, 2]));
+    let first = item_record(&code(1), 1);
+    let proof = world.files[0].prove(1);
+    world.chain.ok(&change(1, 1, "suspended", &proof), &["a"]);
+    let second = world.chain.record(&code(1));
+    world.chain.pass_to(second.height + 3);
+    let mut third = next_version(&second, second.height + 2);
+    third.status = Status::Active;
+    world.sealed(File::new(10, [(1, third.clone()), (2, item_record(&code(2), 1))]));
+    let tell = |world: &World, versions: &[&Record]| {
+        let versions = versions.iter().map(|record| record.encode()).collect();
+        let history = History { answer: Some(world.answer(&code(1))), versions, headers: Vec::new() };
+        history::verify(&history, &Trust::from_genesis(world.chain.ledger.genesis()).unwrap(), &Options::default())
+    };
+    let numbers = |told: &Told| told.versions.iter().map(|version| version.record.version).collect::<Vec<_>>();
+    let told = tell(&world, &[&second, &first]);
+    assert_eq!((told.verdict.verdict, numbers(&told), told.is_complete()), (VerdictKind::Registered, vec![3, 2, 1], true));
+
+    let proof = world.files[1].prove(1);
+    world.chain.ok(&change(1, 3, "retired", &proof), &["a"]);
+    let told = tell(&world, &[&third, &second, &first]);
+    assert_eq!((told.verdict.verdict, numbers(&told), told.is_complete()), (VerdictKind::Registered, vec![4, 3, 2, 1], true));
+    let held = |height| match told.at(height) {
+        Held::Version(version) => version.record.version,
+        other => panic!("height {height}: {other:?}"),
+    };
+    let fourth = world.chain.record(&code(1));
+    assert_eq!([fourth.height, fourth.height - 1, second.height].map(held), [4, 3, 2]);
+    // The height of a leaf is what its holder wrote: nothing was sealed yet at height 1.
+    assert_eq!(held(1), 1);
+
+    // What is not at hand ends the history there, and is not denied.
+    let short = tell(&world, &[&third]);
+    assert_eq!((numbers(&short), short.is_complete(), short.missing()), (vec![4, 3], false, Some((2, second.height))));
+    assert!(matches!(short.at(second.height), Held::Unknown(_)));
+    // A leaf of another table, of another item, or left out.
+    let mut other = first.clone();
+    other.status = Status::Allocated;
+    let neighbour = item_record(&code(2), 1);
+    for (wrong, named) in [
+        (vec![&third, &second, &other], 2),
+        (vec![&third, &second, &neighbour], 2),
+        (vec![&second, &first], 4),
+        (vec![&third, &first], 3),
+        (vec![&first], 4),
+    ] {
+        let told = tell(&world, &wrong);
+        let step = told.verdict.steps.last().unwrap();
+        assert_eq!((told.verdict.verdict, told.versions.len()), (VerdictKind::Invalid, 0));
+        assert!(step.detail.contains(&format!("not the record whose hash version {named} names")), "{}", step.detail);
+    }
+    // A leaf that is damaged anywhere.
+    let whole = History {
+        answer: Some(world.answer(&code(1))),
+        versions: [&third, &second, &first].map(Record::encode).to_vec(),
+        headers: Vec::new(),
+    };
+    let trust = Trust::from_genesis(world.chain.ledger.genesis()).unwrap();
+    for index in 0..whole.versions[2].len() {
+        let mut damaged = whole.clone();
+        damaged.versions[2][index] ^= 1;
+        let told = history::verify(&damaged, &trust, &Options::default());
+        assert_eq!((told.verdict.verdict, told.versions.len()), (VerdictKind::Invalid, 0), "byte {index}");
+    }
 }
 
 /// What an item was when the receipts were signed must be what it is when the table is sealed: else the seal would take back what

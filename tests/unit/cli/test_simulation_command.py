@@ -85,7 +85,7 @@ def test_liars_the_shell_and_several_processes_give_the_same_history_each_time(t
         command = f"sim --seeds 2 --seconds 4 {options} --json"
         status, out, _ = run(command)
         assert (status, json.loads(out)["violations"]) == (0, 0)
-        assert json.loads(run(f"{command} --jobs 2")[1]) == json.loads(out)
+    assert json.loads(run(f"{command} --jobs 2")[1]) == json.loads(out)
 
 
 def test_a_campaign_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:

@@ -184,6 +184,8 @@ class _Import:
         self.summary = Summary()
         self._total = 0
         self._free: deque[int] = deque()  # serials for rows that have none
+        self._working = 0
+        self._too_fast = False  # a batch passed the rate of somebody who signs it (P72)
         # What a value is, by attribute: part of its commitment, looked up for every value.
         self._schemas = {name: columns.schema(name) for name in columns.attributes.values()}
 
@@ -346,11 +348,17 @@ class _Import:
         async def work() -> None:
             # Workers share one queue in one thread: whatever a refused batch gives back is at its head.
             try:
+                self._working += 1
                 while queue or parts:
+                    if self._too_fast and self._working > 1:
+                        # One fewer at once, until what is sent is within the rate.
+                        self._too_fast = False
+                        break
                     if len(queue) < WAVE and parts:
                         queue.extend(self._in_batches(self._disclose(parts.popleft())))
                     wave = [queue.popleft() for _ in range(min(WAVE, len(queue)))]
                     queue.extendleft(reversed(await self._send(await self._plan(wave))))
+                self._working -= 1
             except CityIDError as error:
                 # The first failure ends all of them; what was on its way is in the journal.
                 failures.append(error)
@@ -408,6 +416,7 @@ class _Import:
         reason = receipt.reason or receipt.state
         rows = [self.journal.disclosures[id] for id in batch.rows]
         if reason in AGAIN:
+            self._too_fast |= reason == "rate_exceeded"
             self.journal.note_refused(batch.planned.id, reason)
             return [rows]
         if reason not in ROW_REASONS and (reason != "too_large" or len(rows) == 1):
