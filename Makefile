@@ -73,7 +73,7 @@ format: $(locked) ## rewrite the sources in the house style
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
 
-fuzz: $(extension) ## search for inputs that break a decoder or verifier: NAME=answer SECONDS=60, NAME=python
+fuzz: $(if $(filter python,$(NAME)),$(extension)) ## search for inputs that break a decoder or verifier: NAME=answer SECONDS=60, NAME=python
 	@rust/fuzz/run "$(NAME)" "$(SECONDS)"
 
 audit: $(extension) ## dependencies: hashes, sources, licences, advisories (builds cargo-deny once)

@@ -31,7 +31,7 @@ from cityid.node.exchange import payloads
 from cityid.node.frames import HELLO, FrameReader, Hello, encode_frame
 from cityid.node.wal import VoteLog
 
-EXAMPLES = int(os.environ.get("CITYID_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("CITYID_FUZZ_EXAMPLES", "25"))
 GOLDEN = Path(__file__).parents[1] / "conformance" / "golden"
 DEEP = 100_000
 

@@ -91,14 +91,19 @@ def test_what_a_node_needs_is_locked_alike_for_users_and_for_developers() -> Non
     assert used <= developed
 
 
+def told(distribution: Distribution, name: str) -> str | None:
+    return next(iter(distribution.metadata.get_all(name) or ()), None)
+
+
 def alternatives(distribution: Distribution) -> list[set[str]]:
     """The licences of a package, as sets of which one may be chosen."""
-    metadata = distribution.metadata
-    expression = metadata.get("License-Expression")
-    if expression is None and (metadata.get("License") or "") in SPELLED:
-        expression = SPELLED[metadata["License"]]
+    expression = told(distribution, "License-Expression") or SPELLED.get(told(distribution, "License") or "")
     if expression is None:
-        named = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or () if "License ::" in line]
+        named = [
+            line.rpartition(" :: ")[2]
+            for line in distribution.metadata.get_all("Classifier") or ()
+            if "License ::" in line
+        ]
         return [{CLASSIFIED.get(name, name)} for name in named]
     return [set(choice.strip("() ").split(" OR ")) for choice in expression.split(" AND ")]
 
@@ -106,7 +111,7 @@ def alternatives(distribution: Distribution) -> list[set[str]]:
 def is_allowed(distribution: Distribution) -> bool:
     allowed = ALLOWED | ({"MPL-2.0"} if distribution.name in FILE_WISE else set())
     found = alternatives(distribution)
-    if distribution.metadata.get("License-Expression") is None:
+    if told(distribution, "License-Expression") is None:
         return any(choice & allowed for choice in found)  # classifiers are alternatives
     return bool(found) and all(choice & allowed for choice in found)
 

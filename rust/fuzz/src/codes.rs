@@ -10,7 +10,7 @@ pub(crate) fn code(data: &[u8]) {
     for members in [None, Some(&members)] {
         let single = Code::parse_bytes(data, members);
         let many = parse_many(data, &[0, data.len() as u32], members);
-        assert_eq!(many, [single.clone()], "one by one and many at once");
+        assert_eq!(many, std::slice::from_ref(&single), "one by one and many at once");
         if let Ok(code) = single {
             let text = code.text();
             assert_eq!(Code::parse(&text, members).as_ref(), Ok(&code));

@@ -4,6 +4,7 @@ use crate::text;
 use cityid_core::audit::{Auditor, Block};
 use cityid_core::block::{header_hash, Header, ValidatorSet};
 use cityid_core::genesis::Genesis;
+use cityid_core::hash::Hash;
 use cityid_core::json::{self, Object};
 use cityid_core::ledger::check_certificate;
 use cityid_core::ledger::operation::{Action, Change, Operation};
@@ -13,6 +14,7 @@ use cityid_core::listing::Prefix;
 use cityid_core::record::Record;
 use cityid_core::vote::CommitCertificate;
 use cityid_core::wire::{Decoder, Encoder};
+use std::sync::OnceLock;
 
 /// The bytes are read as whatever comes next, and written again.
 pub(crate) fn wire(data: &[u8]) {
@@ -74,15 +76,18 @@ pub(crate) fn operation(data: &[u8]) {
     survives_json(&operation);
 }
 
+/// Reading JSON also refuses names that the rule will refuse (a tool hears it sooner); it never reads another operation.
 fn survives_json(operation: &Operation) {
-    assert_eq!(Operation::from_json(operation.to_json()).as_ref(), Ok(operation));
+    if let Ok(again) = Operation::from_json(operation.to_json()) {
+        assert_eq!(again, *operation);
+    }
 }
 
 /// [`Operation::from_json`]; what it takes has bytes that are read as the same operation, or break a limit of the bytes.
 pub(crate) fn operation_json(data: &[u8]) {
     let Some(Ok(value)) = text(data).map(|text| json::parse(text, 1 << 20, "an operation")) else { return };
     let Ok(operation) = Operation::from_json(value) else { return };
-    survives_json(&operation);
+    assert_eq!(Operation::from_json(operation.to_json()).as_ref(), Ok(&operation));
     let mut out = Encoder::new();
     operation.encode(&mut out);
     let bytes = out.finish();
@@ -153,9 +158,12 @@ pub(crate) fn genesis_json(data: &[u8]) {
 
 /// [`Block::decode_next`], and an [`Auditor`] that looks at all blocks of a sequence.
 pub(crate) fn audit_block(data: &[u8]) {
-    let genesis = Genesis::from_json(text(&read("genesis.json")).expect("text")).expect("the golden genesis");
-    let set = read("validators.hex");
-    let mut auditor = Auditor::new(genesis.hash(), 1, vec![[0; 32]], &[&set]).expect("an auditor");
+    static NETWORK: OnceLock<(Hash, Vec<u8>)> = OnceLock::new();
+    let (genesis, set) = NETWORK.get_or_init(|| {
+        let genesis = Genesis::from_json(text(&read("genesis.json")).expect("text")).expect("the golden genesis");
+        (genesis.hash(), read("validators.hex"))
+    });
+    let mut auditor = Auditor::new(*genesis, 1, vec![[0; 32]], &[set]).expect("an auditor");
     let prefix = Prefix::parse("MA.156").expect("a prefix");
     let mut decoder = Decoder::new(data);
     while !decoder.is_at_end() {

@@ -122,7 +122,7 @@ pub(crate) fn checkpoint_seeds() -> Vec<Vec<u8>> {
     let cosignature = Cosignature { time: 1_700_000_000, signature: [4; 64] };
     let line = key.line(&cosignature);
     vec![
-        note(&checkpoint.body(), &[line.clone()]).into_bytes(),
+        note(&checkpoint.body(), std::slice::from_ref(&line)).into_bytes(),
         line.text().into_bytes(),
         key.verifier_key().into_bytes(),
         cosignature.to_bytes(),
