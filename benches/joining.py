@@ -41,7 +41,7 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
     """The rows of these names."""
     network = _make(place / "joining")
     joined, restarted = trio.run(_measure, network)
-    taken = {"join.snapshot.1m": joined, "restart.snapshot.1m": restarted}
+    taken = {"join.snapshot.1m": joined, "join.snapshot.1m.restart": restarted}
     for name in names:
         yield rows.make(name, [taken[name]], "s", better="lower")
 

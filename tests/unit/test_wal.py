@@ -82,11 +82,14 @@ def test_no_single_flip_loses_an_entry(path: Path) -> None:
     used = FIRST + 4 * BLOCK
     positions = [*range(36), *range(BLOCK, BLOCK + 36)]
     positions += [FIRST + block * BLOCK + at for block in range(4) for at in range(29)]
-    for position in positions:
-        path.write_bytes(whole)
-        damage(path, position)
-        assert reopened(path, 5) == (5, (b"first", b"second")), position
-        assert path.read_bytes()[:used] == whole[:used], position
+    with path.open("r+b", buffering=0) as file:
+        for position in positions:
+            file.seek(0)
+            file.write(whole[:used])
+            damage(path, position)
+            assert reopened(path, 5) == (5, (b"first", b"second")), position
+            file.seek(0)
+            assert file.read(used) == whole[:used], position
 
 
 def test_a_record_that_reads_in_no_copy_was_cut_off_and_is_dropped(path: Path) -> None:

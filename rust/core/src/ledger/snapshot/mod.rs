@@ -1,7 +1,7 @@
 //! Snapshots: the ledger after one height in pieces, for a city that joins or was away for long, and for a restart (P79 to P83).
 //!
 //! - `format`: the manifest and the chunks; [`Writer`] makes them from a ledger that goes on; [`Loader`] checks them, piece by piece, and
-//!   [`Ledger::install`] puts the result in the place of what a ledger held.
+//!   [`Ledger::install`](super::Ledger::install) puts the result in the place of what a ledger held.
 //!
 //! Rules:
 //! - A loader trusts the genesis. Cities and header follow from it by certificates (P75), everything else from the header: the log by the
