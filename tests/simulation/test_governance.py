@@ -381,9 +381,13 @@ class Government:
             self._campaign = None
 
     def hand_over(self) -> None:
-        """Every new key reaches its folder."""
+        """Every new key reaches its folder; a height that waits for one began without it, so its city starts again."""
         for later in self._later:
             later()
+        simulation = self.simulation
+        for city in [city for city in simulation.cities if simulation.is_up(city)]:
+            if simulation.driver(city).roles.lacks_keys:
+                simulation.restart(city)
 
     def _next(self) -> Change:
         simulation, random = self.simulation, self.random

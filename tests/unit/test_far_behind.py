@@ -206,7 +206,7 @@ def test_a_snapshot_that_comes_too_late_is_passed_over(chain: Chain) -> None:
 
 def test_whose_word_about_old_blocks_counts(chain: Chain) -> None:
     committee = Committee.of(chain.ledger.validators)
-    sync = CatchUp(committee, window=64, patience_us=0)
+    sync = CatchUp(committee, window=64, patience_us=0, max_bytes=1 << 20)
     cities = list(committee.cities)
     sync.on_status(cities[0], Status(50, b"", 40))
     sync.on_status(cities[1], Status(50, b"", 10))

@@ -151,6 +151,7 @@ class Disk:
 
     def _has_all(self, digests: bytes) -> bool:
         return all(digests[start : start + 32] in self.batches for start in range(0, len(digests), 32))
+
     def lose_store(self) -> None:
         """The store is damaged and made anew; the vote log stays (node/recovery.py)."""
         self.batches, self.undecided, self.proposals, self.heights = {}, {}, {}, []

@@ -244,9 +244,10 @@ class Simulation:
         return self.signer(city, purpose)
 
     def hand_over(self, city: str, purpose: str) -> None:
-        """Put a city's newest key of a purpose into its folder of keys."""
-        signer = self.signer(city, purpose)
-        self._nodes[city].keys[purpose, signer.public_key] = signer
+        """Put every key of a purpose that a city was made into its folder of keys."""
+        for generation in range(self._generation.get((city, purpose), 0) + 1):
+            signer = self._signer(city, purpose, generation)
+            self._nodes[city].keys[purpose, signer.public_key] = signer
 
     def set_software(self, city: str, *, newest_protocol: int) -> None:
         """Install another version of the software: it holds from the city's next start on."""
@@ -256,7 +257,9 @@ class Simulation:
 
     def signer(self, city: str, purpose: str = "transaction") -> SeededSigner:
         """A city's newest key."""
-        generation = self._generation.get((city, purpose), 0)
+        return self._signer(city, purpose, self._generation.get((city, purpose), 0))
+
+    def _signer(self, city: str, purpose: str, generation: int) -> SeededSigner:
         return seeded_signer(self.seed, city, purpose, *[generation] * (generation > 0))
 
     def organisation_signer(self, city: str, org: str) -> SeededSigner:
