@@ -28,10 +28,10 @@ locked := .venv/locked.stamp
 extension := .venv/extension.stamp
 mutants := build/mutants/extension.stamp
 
-rust_sources := $(shell find rust -name '*.rs' -o -name Cargo.toml)
+rust_sources := $(shell find rust -path rust/fuzz -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print)
 manifests := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench chaos sim sim-long sim-mutants twins docs lock clean
+.PHONY: help setup demo test test-rust test-python lint lint-rust lint-python format bench fuzz audit chaos sim sim-long sim-mutants twins docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ test: ## every test: Rust first, then Python
 	@$(MAKE) --no-print-directory test-python
 
 test-rust: | $(bin)/python
-	@cargo test --quiet --locked --release -p cityid-core -p cityid-consensus -p cityid-tables
+	@cargo test --quiet --locked --release -p cityid-core -p cityid-consensus -p cityid-tables -p cityid-fuzz
 
 test-python: $(extension)
 	@$(bin)/python -m pytest $(ARGS)
@@ -72,6 +72,24 @@ format: $(locked) ## rewrite the sources in the house style
 
 bench: $(extension) ## measure; writes benches/results/latest.json
 	@$(bin)/python -m benches $(NAME)
+
+fuzz: $(if $(filter python,$(NAME)),$(extension)) ## search for inputs that break a decoder or verifier: NAME=answer SECONDS=60, NAME=python
+	@rust/fuzz/run "$(NAME)" "$(SECONDS)"
+
+audit: $(extension) ## dependencies: hashes, sources, licences, advisories (builds cargo-deny once)
+	@$(bin)/python -m pytest -q tests/unit/test_dependencies.py
+	@export PATH="$(CURDIR)/build/tools/bin:$$PATH"; \
+	if ! command -v cargo-deny >/dev/null; then \
+		echo 'make audit: building cargo-deny into build/tools; this takes some minutes, once' >&2; \
+		cargo install --quiet --locked --root build/tools cargo-deny \
+			|| { echo 'make audit: cargo-deny cannot be built here, so only the part above was checked' >&2; exit 1; }; \
+	fi; \
+	for manifest in Cargo.toml rust/fuzz/libfuzzer/Cargo.toml; do \
+		cargo deny --manifest-path $$manifest --config deny.toml check licenses bans sources; \
+	done; \
+	cargo deny fetch db 2>/dev/null \
+		|| { echo 'make audit: ADVISORIES WERE NOT CHECKED: their database is out of reach. Next: run this where it is in reach' >&2; exit 0; }; \
+	cargo deny check advisories
 
 chaos: $(extension) ## real nodes in namespaces, with faults of the kernel (root); writes build/chaos/results.md
 	@$(bin)/python -m tests.chaos $(ARGS)

@@ -32,6 +32,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "answers": ("answer.verify.4", "answer.verify.100", "answer.bytes.present.4", "answer.bytes.absent.4"),
     "registration": ("ledger.register_ops",),
     "resolving": ("resolve.python.many.1m", "memory.bytes_per_record", "restart.1m"),
+    "joining": ("join.snapshot.1m", "join.snapshot.1m.restart"),
     "sealing": ("seal.1m",),
     "adopting": ("adopt.227k",),
     "writing": ("write.saturated.w4000", "write.saturated.w20000", "write.open.500"),

@@ -1,12 +1,13 @@
 """A network in one process: a ledger, and the keys of all its cities to certify what it executes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from benches import registrations
 from benches.registrations import Organisation
 from cityid import Ledger
-from cityid._native import Candidate, Commit, Trust
+from cityid._native import Candidate, Commit, Genesis, Trust
+from cityid.keys import Signer
 from cityid.testing.keys import city_codes, seeded_genesis, seeded_signer
 
 __all__ = ["Chain"]
@@ -18,11 +19,17 @@ MAX_BYTES: Final = 1_048_576
 
 
 class Chain:
-    """Executes and commits at once, each height signed by as few cities as suffice."""
+    """Executes and commits at once, each height signed by as few cities as suffice.
 
-    def __init__(self, cities: int) -> None:
-        self.cities = city_codes(cities)
-        self.genesis = seeded_genesis(self.cities, seed=SEED)
+    `signer` gives a city's key of a purpose; without it, keys and genesis follow from a seed.
+    """
+
+    def __init__(
+        self, cities: int, *, genesis: Genesis | None = None, signer: Callable[[str, str], Signer] | None = None
+    ) -> None:
+        self.genesis = genesis or seeded_genesis(city_codes(cities), seed=SEED)
+        self.cities = tuple(self.genesis.cities)
+        self._signer = signer or (lambda city, purpose: seeded_signer(SEED, city, purpose))
         self.ledger = Ledger(self.genesis)
         self.trust = Trust.from_json(self.genesis.to_json())
         self.commits: list[tuple[Candidate, Commit, bytes]] = []
@@ -30,7 +37,7 @@ class Chain:
 
     def open(self, organisations: Sequence[Organisation], *, size: Any) -> None:
         """Admits these organisations, with a range and a category each."""
-        signers = {city: seeded_signer(SEED, city, "transaction") for city in self.cities}
+        signers = {city: self._signer(city, "transaction") for city in self.cities}
         self.commit_all(list(registrations.admissions(self.genesis.hash, organisations, signers)))
         self.commit_all(list(registrations.openings(self.genesis.hash, organisations, size=size)))
 
@@ -72,5 +79,5 @@ class Chain:
         bitmap = bytearray((validators + 7) // 8)
         for index in range(len(quorum)):
             bitmap[index // 8] |= 0x80 >> index % 8
-        signatures = [seeded_signer(SEED, city, "consensus").sign(message) for city in quorum]
+        signatures = [self._signer(city, "consensus").sign(message) for city in quorum]
         return b"".join([height, bytes(4), candidate.value, validators.to_bytes(2, "big"), bitmap, *signatures])

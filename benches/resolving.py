@@ -37,7 +37,7 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
     chain.open([organisation], size=1_000_000)
     Store.create(place / "store", chain.genesis.hash)
     store = Store.open(place / "store", chain.genesis.hash)
-    _keep(store, chain)
+    keep(store, chain)
     records, before = chain.ledger.records, _resident_bytes()
     for first in range(0, ITEMS, PER_TRANSACTION * PER_BLOCK):
         chain.commit_all(
@@ -46,7 +46,7 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
                 for start in range(first, first + PER_TRANSACTION * PER_BLOCK, PER_TRANSACTION)
             ]
         )
-        _keep(store, chain)
+        keep(store, chain)
     store.close()
     bytes_per_record = (_resident_bytes() - before) / (chain.ledger.records - records)
     for name in names:
@@ -59,7 +59,7 @@ def run(names: Sequence[str], place: Path) -> Iterator[Row]:
                 yield _resolve(name, chain)
 
 
-def _keep(store: Store, chain: Chain) -> None:
+def keep(store: Store, chain: Chain) -> None:
     """Writes what was committed since the last time, and lets go of it."""
     for candidate, commit, certificate in chain.commits:
         record = HeightRecord(

@@ -30,6 +30,8 @@ __all__ = [
     "Ledger",
     "Members",
     "Snapshot",
+    "SnapshotLoader",
+    "SnapshotWriter",
     "StateMap",
     "Table",
     "TableHead",
@@ -733,6 +735,14 @@ class Ledger:
         """The consistency proof between two sizes of the log (RFC 9162): 32 bytes a hash, joined."""
     def log_root_at(self, size: int) -> bytes:
         """The root of the log of the first `size` headers."""
+    def write_snapshot(self, walk: Sequence[tuple[bytes, bytes]]) -> SnapshotWriter:
+        """Begins a snapshot of the last committed block (P79). `walk`: (header, commit certificate) of every height in
+        `set_changes(0)`, ascending. Raises `RuleViolation`: `not_ready` at height 0, `unknown_height`.
+        """
+    def install(self, snapshot: SnapshotLoader) -> None:
+        """Puts a finished snapshot in the place of everything that this ledger holds. Raises `RuleViolation` when it is
+        not later (`invalid_block`) or not finished (`spent`); the ledger then stays as it was.
+        """
     def genesis_changes(self) -> bytes:
         """The records of block 0 in the form of `Commit.changes`: no store holds them."""
     def log_peaks(self, size: int) -> bytes:
@@ -750,6 +760,46 @@ class Ledger:
         """Counts since this ledger was made: `verified_signatures`, `batches`, `transactions`, `executions`,
         `committed`, `rejected`.
         """
+
+@final
+class SnapshotWriter:
+    """A snapshot of one height that is being written while the ledger goes on."""
+
+    height: int
+    """The height that is written."""
+    def next_chunk(self, ledger: Ledger) -> tuple[bytes, bytes] | None:
+        """(SHA-256, bytes) of the next chunk, None after the last. `ledger` is the one that began it."""
+    def manifest(self) -> bytes:
+        """The manifest (P79) of the chunks that were written: of all after the last."""
+
+@final
+class SnapshotLoader:
+    """A snapshot that is being read. What it trusts is the genesis alone (P81)."""
+
+    def __new__(cls, genesis: Genesis, manifest: Buffer) -> SnapshotLoader:
+        """Checks the header of a manifest by the certificates that lead to it. Raises `MalformedInput`,
+        `CertificateInvalid`, `ProofInvalid`, `SignatureInvalid`.
+        """
+    height: int
+    """The height that it is of."""
+    size_bytes: int
+    """Bytes of all chunks."""
+    header: bytes
+    """Of that height."""
+    header_hash: bytes
+    """Its tagged hash (P31)."""
+    certificate: bytes
+    """The commit certificate of that height (P36)."""
+    validators: list[tuple[str, bytes]]
+    """(city, consensus key) of who decided it."""
+    chunks: list[tuple[bytes, int]]
+    """(SHA-256, length) of every chunk, in order."""
+    walk: list[tuple[bytes, bytes]]
+    """(header, commit certificate) of every set change below the height, ascending."""
+    def add(self, chunk: Buffer) -> None:
+        """Takes the next chunk. Raises `ProofInvalid` or `MalformedInput` when it is not the one, or not true."""
+    def finish(self) -> None:
+        """Checks the whole: state root, log, remembered heights (P81, P82). Raises `ProofInvalid`, `MalformedInput`."""
 
 @final
 class Snapshot:

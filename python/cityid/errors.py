@@ -14,8 +14,10 @@
     ├── Unavailable                right question, wrong moment               503 or 429 with Retry-After
     │   ├── Overloaded             a bound is reached
     │   ├── NotSynced              this node is behind
+    │   ├── Pruned                 this node keeps no blocks of that age
     │   └── PeerUnreachable        the other side does not answer
     └── StorageError               this node is hurt: stop signing, keep reading, say so
+        └── DamagedStore           it gives back something else than it took
 
 Rules: every message says what is wrong, why, and what to do next. `.reason` and `.positions` are for programs and
 stable; messages are for people and may change. That nobody has registered a code is an answer with a proof, never an
@@ -117,8 +119,16 @@ class PeerUnreachable(Unavailable):
     """A node or gateway does not answer, or the connection to it was lost."""
 
 
+class Pruned(Unavailable):
+    """This node dropped the blocks of that height, as its operator wants; an archive node has them."""
+
+
 class StorageError(CityIDError):
     """This node's own disk fails or holds something else than it acknowledged.
 
     A node that raises it stops signing, goes on answering reads from memory, and says so in its health.
     """
+
+
+class DamagedStore(StorageError):
+    """A file holds something else than was acknowledged: what it was for has to come from other cities again."""

@@ -35,6 +35,8 @@ class Findings:
     lost: int = 0
     partial: int = 0
     blocks: int = 0
+    served: int = 0
+    """Requests that showed that a node still serves."""
     history: Report | None = None
 
     def add(self, what: str) -> None:
@@ -134,8 +136,9 @@ async def _prove(nodes: Nodes, codes: Sequence[str], findings: Findings) -> None
 
 async def _serve(nodes: Nodes, findings: Findings) -> None:
     """The next good request is served, by each city."""
-    for number, city in enumerate(nodes.cities):
-        class_code = f"{LARGE_CLASS + number:06d}"
+    for city in nodes.cities:
+        class_code = f"{LARGE_CLASS + findings.served:06d}"
+        findings.served += 1
         made = register_category(city, None, use="73", class_code=class_code, model="1", name="Door")
         async with Client([nodes.url(city)], nodes.trust) as client:
             receipt = await client.transact([made], [nodes.signer(city)])

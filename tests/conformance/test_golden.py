@@ -66,6 +66,32 @@ def test_ids_and_hashes_follow_from_the_bytes() -> None:
     assert golden("digest-batch.hex") == oracle.tagged(b"batch", golden("batch.hex"))
 
 
+def test_a_snapshot_is_what_its_header_says() -> None:
+    version, genesis, records, block, walk, listed = oracle.decode(golden("snapshot-manifest.hex"))
+    header_bytes, log_path, _ = oracle.decode(block)
+    header = oracle.decode(header_bytes)
+    assert (version, genesis, walk, header[1], header[2]) == (1, golden("genesis-hash.hex"), [], genesis, 2)
+    chunks = [golden(f"snapshot-{name}.hex") for name in ("leaves", "configurations", "heights", "records")]
+    assert listed == [[kind, len(chunk), sha256(chunk).digest()] for kind, chunk in enumerate(chunks)]
+    (_, leaves), (_, configurations), (_, heights), (_, entries) = map(oracle.decode, chunks)
+    hashes = [leaves[0][at : at + 32] for at in range(0, len(leaves[0]), 32)]
+    path = [log_path[at : at + 32] for at in range(0, len(log_path), 32)]
+    leaf = oracle.digest(b"\0", header_bytes)
+    assert hashes[2] == leaf
+    assert oracle.log_root(hashes) == oracle.root_of_last(leaf, path)
+    for place, (logged, receipts) in enumerate(heights, 1):
+        assert oracle.digest(b"\0", logged) == hashes[place]
+        receipts_root = oracle.log_root([oracle.digest(b"\0", receipt) for receipt in receipts])
+        ids_root = oracle.log_root([oracle.digest(b"\0", oracle.decode(receipt)[0]) for receipt in receipts])
+        assert (oracle.decode(logged)[7], oracle.decode(logged)[6]) == (receipts_root, ids_root)
+    paths = [oracle.path_of(name) if name[0] < 16 else name for name, _ in entries]
+    assert paths == sorted(paths)
+    assert len(paths) == records
+    state = dict(zip(paths, (sha256(record).digest() for _, record in entries), strict=True))
+    assert oracle.map_root(state) == header[8]
+    assert configurations == [record for name, record in entries if oracle.decode(record)[0] == 11]
+
+
 def test_a_table_file_has_the_root_and_the_statement_of_the_second_program(tmp_path: Path) -> None:
     data = golden("table-file.hex")
     records, seed, depth = oracle.read_table(data)

@@ -114,6 +114,13 @@ class NoRecords:
     def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
         return None
 
+    def certified(self, height: int) -> tuple[bytes, bytes] | None:
+        found = self.block(height)
+        return None if found is None else found[:2]
+
+    def check_kept(self, height: int) -> None:
+        """It keeps everything."""
+
     def changes(self, height: int) -> bytes | None:
         return None
 

@@ -1,17 +1,20 @@
 """Nodes whose disk is full, or gives back something else than was written.
 
-A node never votes on a store that is short: it either starts with exactly the state that it had, or refuses with exit
-status 5 and says what, why and what next. It repairs and deletes nothing: putting the one file back starts it again.
+A node never votes on a store that is short: it starts with exactly the state that it had, or with an empty store that
+comes from the others while its vote log keeps it silent, or without the votes of one height, at which it stays silent.
+With store and vote log both hurt it refuses with exit status 5. What it made anew is kept: putting it back starts it.
 
 The tests follow one another on one network; after `hurt` is made, that network is gone and only its data is left.
 """
 
+import io
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -20,7 +23,9 @@ import pytest
 
 from cityid._native import Ledger
 from cityid.errors import StorageError
+from cityid.node.recovery import DAMAGED, open_data
 from cityid.node.store import VOTE_LOG, Store
+from cityid.node.telemetry import Log
 from cityid.node.wal import VoteLog
 
 if TYPE_CHECKING:
@@ -219,6 +224,10 @@ def damages(path: Path, random: Random) -> list[Callable[[], None]]:
     return found + [lambda at=at: flip(path, at, random.randrange(8)) for at in positions]
 
 
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def test_no_damage_to_one_file_starts_a_node_with_less(hurt: Hurt) -> None:
     random = Random(3)
     refused: dict[str, int] = {}
@@ -242,6 +251,48 @@ def test_no_damage_to_one_file_starts_a_node_with_less(hurt: Hurt) -> None:
     assert {".sst", ".log", "CURRENT", "tip", VOTE_LOG} <= refused.keys(), refused
 
 
+def test_a_start_after_any_damage_has_all_or_comes_from_the_others_in_silence(hurt: Hurt) -> None:
+    """Two files of a kind are enough: the test before tries them all."""
+    random = Random(4)
+    kinds: dict[str, int] = {}
+    outcomes: set[str] = set()
+    log = VoteLog.open(hurt.pristine / VOTE_LOG)
+    all_votes = log.recover(1)
+    log.close()
+    known, (height, *roots) = hurt.known, hurt.known[:3]
+    assert isinstance(height, int)
+    for file in hurt.files():
+        kind = file.suffix or file.name
+        kinds[kind] = kinds.get(kind, 0) + 1
+        if kinds[kind] > 2:
+            continue
+        for number in range(len(damages(hurt.pristine / file, random)) + 1):
+            hurt.restore()
+            ways: list[Callable[[], None]] = [partial(zero, hurt.data / file), *damages(hurt.data / file, random)]
+            ways[number]()
+            text = io.StringIO()
+            with open_data(hurt.data, hurt.network.genesis, Log(text)) as opened:
+                ledger, recovered = opened.ledger, opened.recovered
+                votes = recovered.vote_height, recovered.vote_entries
+                if ledger.height == 0:
+                    outcomes.add("anew")
+                    assert file.name != VOTE_LOG
+                    assert "store_damaged" in text.getvalue()
+                    assert votes == all_votes, "what it may have signed is not forgotten"
+                    assert (hurt.data / DAMAGED).is_dir()
+                    continue
+                assert [ledger.height, ledger.state_root.hex(), ledger.log_root.hex()] == [height, *roots]
+                if recovered.silent_until:
+                    outcomes.add("silent")
+                    assert file.name == VOTE_LOG
+                    assert recovered.silent_until == height + 1
+                    assert "votes_damaged" in text.getvalue()
+                else:
+                    outcomes.add("whole")
+                    assert votes == known[-1]
+    assert outcomes == {"anew", "silent", "whole"}
+
+
 def named(hurt: Hurt, pattern: str) -> Path:
     """The largest file of this name."""
     found = max(hurt.pristine.glob(pattern), key=lambda path: path.stat().st_size)
@@ -258,58 +309,41 @@ def assert_starts(hurt: Hurt) -> None:
     assert (int(status["height"]), status["state_root"], status["log_root"]) == hurt.known[:3]
 
 
-def test_a_node_refuses_each_damaged_file_and_starts_when_all_are_put_back(
+def test_a_node_makes_a_damaged_store_anew_and_says_so(hurt: Hurt) -> None:
+    network, city = hurt.network, hurt.city
+    for pattern, position in (("db/*.sst", -1), ("db/*.log", 1_000), ("db/CURRENT", 3), ("db/MANIFEST-*", 100)):
+        hurt.restore()
+        file = named(hurt, pattern)
+        flip(hurt.data / file, position % (hurt.pristine / file).stat().st_size, 2)
+        before = len(network.events(city, "store_damaged"))
+        network.start(city)
+        network.until(lambda: network.answers(city), "it serves")
+        assert network.height(city) == 0
+        assert network.clients[city].get("/health/ready").status_code == 503
+        assert network.stop(city) == 0
+        said = network.events(city, "store_damaged")[before:]
+        assert [str(hurt.data) in str(one["why"]) for one in said] == [True]
+    hurt.restore()
+    assert_starts(hurt)
+
+
+def test_a_node_without_its_tip_marker_or_vote_log_goes_on_and_without_both_refuses(
     hurt: Hurt, run_node: Callable[..., str]
 ) -> None:
     hurt.restore()
-    for pattern, position in (("db/*.sst", -1), ("db/*.log", 1_000), ("db/CURRENT", 3), ("db/MANIFEST-*", 100)):
-        file = named(hurt, pattern)
-        flip(hurt.data / file, position % (hurt.pristine / file).stat().st_size, 2)
-        said = run_node(hurt.directory / "node.toml", status=5)
-        assert str(hurt.data) in said
-        assert NEXT in said
-        hurt.put_back(file)
+    (hurt.data / VOTE_LOG).unlink()
     assert_starts(hurt)
-
-
-def test_a_node_without_its_tip_marker_or_vote_log_refuses(hurt: Hurt, run_node: Callable[..., str]) -> None:
-    for name in ("tip", VOTE_LOG):
-        hurt.restore()
-        (hurt.data / name).unlink()
-        said = run_node(hurt.directory / "node.toml", status=5)
-        assert name in said
-        assert "consensus key" in said or "restart" in said
-        assert not (hurt.data / name).exists()
+    assert isinstance(hurt.known[0], int)
+    assert hurt.network.events(hurt.city, "votes_damaged")[-1]["silent_until"] == hurt.known[0] + 1
+    hurt.restore()
+    (hurt.data / VOTE_LOG).unlink()
+    (hurt.data / "tip").unlink()
+    said = run_node(hurt.directory / "node.toml", status=5)
+    assert "both damaged" in said
+    assert NEXT in said
+    hurt.put_back(Path("tip"))
     hurt.put_back(Path(VOTE_LOG))
     assert_starts(hurt)
-
-
-def test_a_torn_vote_log_is_taken_up_and_a_damaged_one_refused(hurt: Hurt, run_node: Callable[..., str]) -> None:
-    assert isinstance(hurt.known[0], int)
-    height = hurt.known[0] + 1
-    log = hurt.data / VOTE_LOG
-
-    def write(*, good: int) -> list[int]:
-        """So many records of the running height, each one with one entry; where each begins."""
-        hurt.restore()
-        log.unlink()
-        VoteLog.create(log)
-        opened = VoteLog.open(log)
-        starts = []
-        for number in range(good):
-            starts.append(number * (24 + 9))
-            opened.append(height, [b"entry %03d" % number])
-        opened.close()
-        return starts
-
-    [torn] = write(good=1)
-    flip(log, torn + 24, 0)  # a power cut in the first record: nothing was said after it
-    assert_starts(hurt)
-    first, _ = write(good=2)
-    flip(log, first + 24, 0)  # the second was durable, so the first one was
-    said = run_node(hurt.directory / "node.toml", status=5)
-    assert "damaged" in said
-    assert NEXT in said
 
 
 def test_a_node_refuses_the_data_of_another_network(hurt: Hurt, run_node: Callable[..., str], tmp_path: Path) -> None:

@@ -24,11 +24,14 @@ from cityid.client.importing.rows import read_table
 from cityid.client.prepared import Prepared
 from cityid.errors import CityIDError, MalformedInput
 from cityid.node import config, messages
+from cityid.node.config import Limits
+from cityid.node.control import codes
+from cityid.node.control.problems import Problem
 from cityid.node.exchange import payloads
 from cityid.node.frames import HELLO, FrameReader, Hello, encode_frame
 from cityid.node.wal import VoteLog
 
-EXAMPLES = int(os.environ.get("CITYID_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("CITYID_FUZZ_EXAMPLES", "25"))
 GOLDEN = Path(__file__).parents[1] / "conformance" / "golden"
 DEEP = 100_000
 
@@ -102,6 +105,18 @@ def vote_log(path: Path) -> None:
         log.close()
 
 
+def body(read: Callable[[bytes], object]) -> Callable[[bytes, Path], object]:
+    """A body of a request, whose refusal is a problem with a name (RFC 9457)."""
+
+    def parse(data: bytes, _: Path) -> object:
+        try:
+            return read(data)
+        except Problem as problem:
+            raise MalformedInput(str(problem.response().body)) from None
+
+    return parse
+
+
 def no_receipt(data: bytes, _: Path) -> object:
     """Its words are made fit for a log, so they are only the same once they have been."""
     found = payloads.decode_no_receipt(data)
@@ -130,7 +145,8 @@ RECEIPTS = json.dumps({"transactions": [{"id": "00" * 32, "status": "committed",
 NAMES = (
     "block", "certificate", "change", "cosignature", "csv", "digests", "entry", "frames", "genesis", "geojson", "hello",
     "history", "json folder", "journal", "key", "no part", "no receipt", "node.toml", "operations", "own entry", "part",
-    "passphrase", "prepared", "private lines", "proposal", "receipt", "reply", "schema", "status", "trust", "vote log",
+    "passphrase", "prepared", "private lines", "proposal", "receipt", "reply",
+    "resolve body", "schema", "status", "trust", "vote log",
     "want blocks", "want part", "want receipt",
 )  # fmt: skip
 
@@ -199,6 +215,9 @@ def parsers(network: Path) -> Mapping[str, Parser]:
         ),
         "receipt": Parser(payload(payloads.decode_receipt, payloads.encode_receipt), (bytes(104),)),
         "reply": Parser(reply, (RECEIPTS.encode(),)),
+        "resolve body": Parser(
+            body(lambda data: codes._parse_many(data, Limits())), (b'{"codes": ["MA.156.130100"], "proof": true}',)
+        ),
         "schema": Parser(lambda data, _: schemas.parse_schema(data), (b'{"type": "object", "properties": {"a": {}}}',)),
         "status": Parser(payload(messages.decode_status, messages.encode_status), (bytes(40),)),
         "trust": Parser(

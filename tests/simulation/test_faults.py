@@ -44,6 +44,12 @@ def test_control_a_lost_vote_log_is_found() -> None:
     assert [violation for violation in found if "signed two" in violation]
 
 
+def test_lost_vote_logs_that_are_found_out_make_nobody_sign_twice() -> None:
+    """The seeds of the control. A height may wait for ever when too many lost their votes of it; nothing forks."""
+    found = violations(lambda: DiskFaults(vote_log_is_lost=True, loss_is_found=True), range(10))
+    assert not [violation for violation in found if "does not recover" not in violation], found
+
+
 def decided_and_cut(disks: DiskFaults) -> Simulation:
     """The power of the whole network is cut when a decision exists and no block is durable; then all come back."""
     simulation = Simulation(cities=4, seed=1, disks=disks)

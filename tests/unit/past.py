@@ -46,6 +46,13 @@ class Kept:
     def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
         return self.blocks.get(height)
 
+    def certified(self, height: int) -> tuple[bytes, bytes] | None:
+        found = self.block(height)
+        return None if found is None else found[:2]
+
+    def check_kept(self, height: int) -> None:
+        """It keeps everything."""
+
     def changes(self, height: int) -> bytes | None:
         return self.commits[height].changes if height in self.commits and height not in self.lost else None
 

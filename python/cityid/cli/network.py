@@ -33,7 +33,18 @@ def run(
     from cityid.node import config as configs
     from cityid.node import node
 
+    use_all_descriptors()
     trio.run(node.run, configs.load(config))
+
+
+def use_all_descriptors() -> None:
+    """As many open files as the system lets this process have: each idle connection of a client holds one, and a node
+    that can open none for its store stops.
+    """
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def up(

@@ -20,7 +20,7 @@ from cityid.errors import InputError
 from cityid.keys import read_private_file
 from cityid.node.telemetry import LEVELS, Level
 
-__all__ = ["Address", "Config", "Keep", "Limits", "Timeouts", "load", "parse", "parse_address"]
+__all__ = ["Address", "Config", "Keep", "Keeping", "Limits", "Timeouts", "load", "parse", "parse_address"]
 
 MAX_FILE_BYTES: Final = 262_144
 MAX_CITIES: Final = 100
@@ -103,6 +103,18 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What a node keeps of decided heights, and when it takes a snapshot of another city (node/snapshots.py)."""
+
+    snapshot_heights: int = _number(10_000, 0, 1_000_000_000)
+    """Heights between two snapshots that this node makes; 0: none."""
+    keep_heights: int = _number(1_000_000, 64, 1_000_000_000)
+    """Blocks that are kept whole below the newest snapshot, unless `archive`."""
+    snapshot_lag_heights: int = _number(10_000, 64, 1_000_000_000)
+    """So many heights behind, a snapshot is taken instead of blocks, unless `archive`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A node's settings. Paths are absolute once `load` has read them."""
 
@@ -119,6 +131,8 @@ class Config:
     log_file: Path | None = None
     log_level: Level = "info"
     tables_keep: Keep = "all"
+    archive: bool = False
+    keeping: Keeping = Keeping()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 
@@ -172,7 +186,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
         "city": reader.city(),
         **{name: reader.path(name, f"{name}.json" if name == "genesis" else name) for name in _PATHS},
         "passphrase_file": reader.optional_path(reader.document, "passphrase_file"),
-        "joins": reader.flag("joins"),
+        "joins": reader.flag("joins", document),
         "peers": reader.peers(),
     }
     listen = reader.table("listen", ("peers", "http"))
@@ -182,6 +196,8 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
     config["log_file"] = reader.optional_path(log, "file", "log.file")
     config["log_level"] = reader.level("log.level", log.get("level", "info"))
     config["tables_keep"] = reader.keep("tables.keep", reader.table("tables", ("keep",)).get("keep", "all"))
+    config["archive"] = reader.flag("store.archive", reader.table("store", None))
+    config["keeping"] = Keeping(**reader.numbers("store", Keeping, also=("archive",)))
     config["limits"] = Limits(**reader.numbers("limits", Limits))
     timeouts = Timeouts(**reader.numbers("timeouts", Timeouts))
     config["timeouts"] = timeouts
@@ -197,7 +213,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Config:
 
 _PATHS: Final = ("genesis", "certificates", "keys", "data")
 _TOP: Final = (
-    "city", *_PATHS, "passphrase_file", "joins", "listen", "peers", "log", "tables", "limits", "timeouts",
+    "city", *_PATHS, "passphrase_file", "joins", "listen", "peers", "log", "tables", "store", "limits", "timeouts",
 )  # fmt: skip
 
 
@@ -250,8 +266,8 @@ class _Reader:
             return None
         return self.directory / Path(self.text(full_name or name, table[name])).expanduser()
 
-    def flag(self, name: str) -> bool:
-        value = self.document.get(name, False)
+    def flag(self, name: str, table: Mapping[str, Any]) -> bool:
+        value = table.get(name.rpartition(".")[2], False)
         if not isinstance(value, bool):
             self.mistake(f"{name} is true or false, without quotes")
             return False
@@ -291,9 +307,11 @@ class _Reader:
         self.mistake(f"{name} is one of {', '.join(KEEPS)}")
         return "all"
 
-    def numbers(self, name: str, kind: type[Limits] | type[Timeouts]) -> dict[str, int]:
+    def numbers(
+        self, name: str, kind: type[Limits] | type[Timeouts] | type[Keeping], *, also: tuple[str, ...] = ()
+    ) -> dict[str, int]:
         settings = {setting.name: setting.metadata for setting in fields(kind)}
-        table = self.table(name, tuple(settings))
+        table = self.table(name, (*settings, *also))
         numbers = {}
         for key, value in table.items():
             if key not in settings:

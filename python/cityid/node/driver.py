@@ -10,6 +10,8 @@ the real node and the simulation run this very code. It owns the consensus engin
   is durable, and not twice within the block interval.
 - A node that is behind proposes nothing. A block from a peer goes through the engine like any decision: by its
   certificate. A decided value that turns out invalid halts the node.
+- Who is too far behind for blocks takes a snapshot (`FetchSnapshot`), and goes on above it. Where this city may have
+  voted and does not know what, it never votes again: below what its vote log holds, and up to `silent_until`.
 - Who decides a height, under which limits, follows from the committed state below it (P69, P71), and is looked at once,
   between two heights (`roles`). A city that is not in the committee follows: the same engine, and no signature.
 """
@@ -17,8 +19,17 @@ the real node and the simulation run this very code. It owns the consensus engin
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from cityid._native import NEWEST_PROTOCOL, Candidate, Genesis, Ledger, header_hash, message_height, verify_certificate
-from cityid.errors import CertificateInvalid, MalformedInput
+from cityid._native import (
+    NEWEST_PROTOCOL,
+    Candidate,
+    Genesis,
+    Ledger,
+    SnapshotLoader,
+    header_hash,
+    message_height,
+    verify_certificate,
+)
+from cityid.errors import CertificateInvalid, MalformedInput, RuleViolation
 from cityid.node import messages
 from cityid.node.batches import FETCH, SEAL, Batches
 from cityid.node.checkpoints import Checkpoints
@@ -32,9 +43,11 @@ from cityid.node.ports import (
     Effect,
     Event,
     Failed,
+    FetchSnapshot,
     FramesReceived,
     Halt,
     HeightRecord,
+    Kept,
     Keyring,
     Now,
     PendingProposal,
@@ -43,6 +56,9 @@ from cityid.node.ports import (
     ServeBatches,
     ServeBlocks,
     Settings,
+    SnapshotBase,
+    SnapshotFetched,
+    SnapshotMissing,
     Start,
     Submitted,
     TimerFired,
@@ -107,6 +123,12 @@ class Driver:
         self._newest_protocol = newest_protocol
         self._checkpoint_keys: dict[str, bytes] = {}  # of the committee
         self._announced: set[tuple[int, int]] = set()
+        self._first = 1  # the oldest height whose block others may ask this node for
+        self._logged: tuple[int, tuple[bytes, ...]] = (0, ())  # a vote log of a height above the store
+        self._fetching = False
+        self._fetch_again_us = 0
+        self._fetch_wait_ms = settings.snapshot_again_ms
+        self._snapshot: SnapshotLoader | None = None
 
     @property
     def is_informed(self) -> bool:
@@ -154,6 +176,15 @@ class Driver:
                 self._on_start(recovered)
             case Failed(reason):
                 self._halt(reason)
+            case SnapshotFetched(snapshot):
+                self._fetching, self._snapshot = False, snapshot
+            case SnapshotMissing(reason):
+                self._fetching = False
+                self._fetch_again_us = now.monotonic_us + self._fetch_wait_ms * 1_000
+                self._fetch_wait_ms = min(2 * self._fetch_wait_ms, self.settings.snapshot_last_ms)
+                self._out.log("warning", "snapshot_missing", why=reason)
+            case Kept(first):
+                self._first = first
             case _:
                 assert_never(event)
         while self._advance():
@@ -165,6 +196,16 @@ class Driver:
     # ------------------------------------------------------------ events
 
     def _on_start(self, recovered: Recovered) -> None:
+        self._first = recovered.first
+        self.roles.silent_until = recovered.silent_until
+        if recovered.vote_height > self._height.number:
+            # The store lost something and comes anew from the others. What the log holds counts at its own height.
+            self._logged = recovered.vote_height, recovered.vote_entries
+            self.roles.silent_until = max(self.roles.silent_until, recovered.vote_height - 1)
+            self._out.log("error", "store_behind_votes", height=self.ledger.height, votes=recovered.vote_height)
+        # Who this city is at its height was asked before anybody knew where it has to be silent.
+        self.roles.look_again()
+        self.engine = self.roles.engine_for(self._height.number, self._height.committee)
         self._configure()
         self._check_protocol()
         if self.halted is not None:
@@ -177,20 +218,18 @@ class Driver:
             if proposal.height == self._height.number:
                 self._height.bodies[proposal.value] = proposal
                 self._height.durable.add(proposal.value)
-        if recovered.vote_height > self._height.number:
-            self._halt(
-                f"the vote log is at height {recovered.vote_height} and the store ends at height {self.ledger.height}: "
-                "the store lost what it had acknowledged. Restore the store from a newer backup, or start this city "
-                "anew from its peers with a new consensus key"
-            )
-        elif recovered.vote_height == self._height.number and recovered.vote_entries:
-            self._height.running = True
-            try:
-                effects = self.engine.recover(self._height.number, self._height.committee.keys, recovered.vote_entries)
-            except MalformedInput as error:
-                self._halt(f"the vote log of height {self._height.number} cannot be replayed: {error}")
-                return
-            self._obey(effects)
+        if recovered.vote_height == self._height.number and recovered.vote_entries:
+            self._recover_votes(recovered.vote_entries)
+
+    def _recover_votes(self, entries: Sequence[bytes]) -> None:
+        height = self._height
+        height.running = True
+        try:
+            effects = self.engine.recover(height.number, height.committee.keys, entries)
+        except MalformedInput as error:
+            self._halt(f"the vote log of height {height.number} cannot be replayed: {error}")
+            return
+        self._obey(effects)
 
     def _on_frames(self, frames: Sequence[Frame]) -> None:
         inbox: list[bytes] = []
@@ -237,7 +276,7 @@ class Driver:
             case messages.COSIGNATURE:
                 cosignature = messages.decode_cosignature(payload)
                 self.checkpoints.add(peer, cosignature)
-                self.sync.on_status(peer, Status(cosignature.height, b""))
+                self.sync.on_height(peer, cosignature.height)
             case other:
                 raise MalformedInput(f"A peer's frame has the unknown kind {other}; its software is newer or broken.")
 
@@ -270,7 +309,7 @@ class Driver:
                 self._obey(self.engine.timeout(name, round_))
 
     def _send_status(self, peer: str | None) -> None:
-        status = Status(self._height.number - 1, self._tip_value)
+        status = Status(self._height.number - 1, self._tip_value, self._first)
         self._out.send(peer, messages.STATUS, messages.encode_status(status))
 
     def _on_verified(self, results: Sequence[tuple[bytes, int, str | None]]) -> None:
@@ -297,7 +336,9 @@ class Driver:
         for effect in effects:
             match effect:
                 case ("wal", _, entry):
-                    self._out.log_vote(entry)
+                    # Below the height of the vote log nothing is signed, and nothing may take the log's place.
+                    if height.number >= self._logged[0]:
+                        self._out.log_vote(entry)
                 case ("publish", message):
                     self._out.publish(message)
                 case ("timer", kind, round_, duration_us):
@@ -356,7 +397,14 @@ class Driver:
         """Do one thing that became possible; False when there is none."""
         if self.halted is not None:
             return False
-        return self._commit() or self._catch_up() or self._consider() or self._propose() or self._start_height()
+        return (
+            self._install()
+            or self._commit()
+            or self._catch_up()
+            or self._consider()
+            or self._propose()
+            or self._start_height()
+        )
 
     def _start_height(self) -> bool:
         """Start the next height, or set a timer for when it is due."""
@@ -382,8 +430,13 @@ class Driver:
                     self._out.timer((START, 0, 0), after_us=due_us - now_us)
                 return False
         self._started_us = now_us
-        height.running = True
-        self._obey(self.engine.start_height(height.number, height.committee.keys))
+        if self._logged[0] == height.number:
+            self.roles.renew()
+            self.engine = self.roles.engine_for(height.number, height.committee)
+            self._recover_votes(self._logged[1])
+        else:
+            height.running = True
+            self._obey(self.engine.start_height(height.number, height.committee.keys))
         early = self._early.take_messages(height.number)
         if early:
             self._obey(self.engine.receive(early))
@@ -434,7 +487,7 @@ class Driver:
     def _catch_up(self) -> bool:
         """Ask for blocks, and put the next one through the engine by its certificate."""
         height = self._height
-        if height.committing:
+        if height.committing or self._wait_for_snapshot():
             return False
         if (ask := self.sync.next_request(self.ledger.height, now_us=self._now.monotonic_us)) is not None:
             peer, want = ask
@@ -459,6 +512,41 @@ class Driver:
         height.synced = True
         if height.decision is None:
             self._obey(self.engine.sync_value(block.certificate, value))
+        return True
+
+    def _wait_for_snapshot(self) -> bool:
+        """Ask for a snapshot where blocks will not do; whether one is on its way."""
+        may_ask = not self._fetching and self._now.monotonic_us >= self._fetch_again_us
+        if may_ask and self.sync.needs_snapshot(self.ledger.height, lag=self.settings.snapshot_lag):
+            self._fetching = True
+            self._out.log("info", "snapshot_wanted", height=self.ledger.height, known=self.sync.credible_height())
+            self._out.add(FetchSnapshot(self.ledger.height))
+        return self._fetching
+
+    def _install(self) -> bool:
+        """Go on above a snapshot that was fetched."""
+        if self._snapshot is None or self._height.committing:
+            return False
+        snapshot, self._snapshot = self._snapshot, None
+        try:
+            self.ledger.install(snapshot)
+        except RuleViolation as error:
+            self._out.log("info", "snapshot_passed_over", height=snapshot.height, why=str(error))
+            return True
+        height = self._height
+        height.committing = True
+        self._out.close_votes(height.number)
+        for kind, round_ in sorted(height.timers):
+            self._out.cancel((kind, height.number, round_))
+        self._first = snapshot.height + 1
+        self._fetch_wait_ms = self.settings.snapshot_again_ms
+        base = SnapshotBase(
+            snapshot.height, snapshot.header, snapshot.header_hash, snapshot.certificate, tuple(snapshot.walk)
+        )
+        tables = tuple({digest: None for *_, digest in self.ledger.sealed_tables()})
+        done = Committed(snapshot.height, self.ledger.time_ms, 0, 0, 0, tables, True)
+        self._out.log("info", "snapshot_installed", height=snapshot.height, records=self.ledger.records)
+        self._out.write(lambda: self._height_is_durable(height, done), base=base)
         return True
 
     def _distrust(self, peer: str, reason: str) -> None:

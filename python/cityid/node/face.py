@@ -157,7 +157,8 @@ class Face:
     # ------------------------------------------------------------ reading
 
     def block(self, height: int) -> Mapping[str, Any] | None:
-        """A decided block: header, certificate, batch digests."""
+        """A decided block: header, certificate, batch digests. Raises `Pruned`."""
+        self._blocks.check_kept(height)
         if (found := self._blocks.block(height)) is None:
             return None
         header, certificate, digests = found
@@ -249,9 +250,9 @@ class Face:
 
     def _certified(self, height: int) -> dict[str, str] | None:
         """A header with its log path in the log that ends with it, and its commit certificate."""
-        if (found := self._blocks.block(height)) is None:
+        if (found := self._blocks.certified(height)) is None:
             return None
-        header, certificate, _ = found
+        header, certificate = found
         return {
             "height": str(height),
             "header": header.hex(),

@@ -31,11 +31,13 @@ from cityid.node.messages import (
     PART,
     PROPOSAL,
     RECEIPT,
+    SNAPSHOT,
     STATUS,
     WANT_BATCHES,
     WANT_BLOCKS,
     WANT_PART,
     WANT_RECEIPT,
+    WANT_SNAPSHOT,
 )
 
 __all__ = [
@@ -80,6 +82,8 @@ CAPS: Final[Mapping[int, int]] = {
     WANT_RECEIPT: 64,
     RECEIPT: 128,
     NO_RECEIPT: 2_048,
+    WANT_SNAPSHOT: 64,
+    SNAPSHOT: 128,
     GOODBYE: 1_024,
 }
 """Payload caps in bytes under the default parameters (P6); a kind that is not here is refused."""

@@ -28,7 +28,7 @@ from cityid._native import (
     header_json,
     record_json,
 )
-from cityid.errors import InputError, NotSynced, StorageError
+from cityid.errors import InputError, NotSynced, Pruned, StorageError
 from cityid.node.messages import DIGEST_BYTES
 
 __all__ = ["Continuation", "Histories", "Past", "RecordSource"]
@@ -50,7 +50,13 @@ class RecordSource(Protocol):
         """The body of a batch."""
 
     def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
-        """Header, certificate and digests."""
+        """Header, certificate and digests of a height that is kept whole."""
+
+    def certified(self, height: int) -> tuple[bytes, bytes] | None:
+        """Header and certificate, of an older height, too."""
+
+    def check_kept(self, height: int) -> None:
+        """Raises `Pruned` for a height whose changes, receipts and batches are not kept."""
 
     def changes(self, height: int) -> bytes | None:
         """Every record version that it wrote."""
@@ -213,6 +219,7 @@ class Histories:
             if record is None and link.previous_height == 0:
                 record = self._genesis_record(key, link.previous)
             if record is None:
+                self._source.check_kept(link.previous_height)
                 break  # not at hand; a history that ends before version 1 says so
             versions.append(record)
             size += len(record)
@@ -238,7 +245,7 @@ class Histories:
         low, high = 0, tip  # the answer is in low..high
         while low < high:
             middle = (low + high + 1) // 2
-            if self.time_of(middle) <= time_ms:
+            if self._is_unknown(middle) or self.time_of(middle) <= time_ms:
                 low = middle
             else:
                 high = middle - 1
@@ -247,11 +254,20 @@ class Histories:
     def _header(self, height: int) -> bytes:
         if height == 0:
             return self._genesis_header
-        if (found := self._source.block(height)) is not None:
+        if (found := self._source.certified(height)) is not None:
             return found[0]
         if height == self._ledger.height:
             return self._ledger.header  # published, and not written yet
+        self._source.check_kept(height)
         raise StorageError(f"Height {height} is not in the store, which is below the tip. Check the disk.")
+
+    def _is_unknown(self, height: int) -> bool:
+        """Whether a height is so old that not even its header is here: then all that are known are later."""
+        try:
+            self._header(height)
+        except Pruned:
+            return True
+        return False
 
     def time_of(self, height: int) -> int:
         """The time of a height, milliseconds since 1970 (UTC)."""
@@ -297,9 +313,9 @@ class Histories:
             raise InputError(f"More than {SET_CHANGES} changes of the committee. Next: begin from a newer trust file.")
         steps = []
         for height, next_set in changes:
-            if (found := self._source.block(height)) is None:
+            if (found := self._source.certified(height)) is None:
                 raise NotSynced(f"Height {height} is being written. Next: ask again.")
-            header, certificate, _ = found
+            header, certificate = found
             path = self._ledger.inclusion(height, height + 1)
             parts = {"header": header, "log_path": path, "certificate": certificate, "next_set": next_set}
             steps.append({"height": str(height)} | {name: part.hex() for name, part in parts.items()})
@@ -309,6 +325,7 @@ class Histories:
     def blocks(self, first: int, last: int) -> bytes:
         """A CBOR sequence of whole blocks (P78) from a height on, as many as fit into one reply."""
         last = min(last, self._ledger.height, first + BLOCKS_COUNT - 1)
+        self._source.check_kept(first)
         if first < 1 or first > last:
             raise InputError(f"No block of heights {first} to {last} is decided here. Next: ask for what is.")
         parts: list[bytes] = []

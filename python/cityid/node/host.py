@@ -33,6 +33,7 @@ from cityid.node.ports import (
     Effect,
     Event,
     Failed,
+    FetchSnapshot,
     FramesReceived,
     Halt,
     Log,
@@ -42,6 +43,7 @@ from cityid.node.ports import (
     ServeBatches,
     ServeBlocks,
     SetTimer,
+    SnapshotMissing,
     TimerFired,
     TimerKey,
     Verified,
@@ -102,7 +104,7 @@ class Sender(Protocol):
 
 class Host:
     """Runs one driver. `tell` gets what concerns clients, `divert` frames that do not concern the driver (files and
-    storage receipts); neither may block.
+    storage receipts), `fetch_snapshot` the wish for one; none may block.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Host:
         divert: Callable[[Frame], None] | None = None,
         run_blocking: RunBlocking = trio.to_thread.run_sync,
         wall_ms: Callable[[], int] = wall_clock_ms,
+        fetch_snapshot: Callable[[int], None] | None = None,
     ) -> None:
         self._driver = driver
         self._ledger = ledger
@@ -129,6 +132,7 @@ class Host:
         self._divert = divert
         self._run_blocking = run_blocking
         self._wall_ms = wall_ms
+        self._fetch_snapshot = fetch_snapshot
         self._events: deque[Event] = deque()
         self._frames: list[Frame] = []
         self._frame_bytes = 0
@@ -238,6 +242,11 @@ class Host:
                     self._serve_lane.put(effect)
                 else:
                     self.requests_dropped += 1
+            case FetchSnapshot(above):
+                if self._fetch_snapshot is not None:
+                    self._fetch_snapshot(above)
+                else:
+                    self.post(SnapshotMissing("this host fetches none"))
             case Admitted() | Acknowledged() | Refused() | Committed() | Halt():
                 self._tell(effect)
             case Log(level, event, fields):

@@ -13,7 +13,8 @@ PROPOSAL     height(8) round(4) valid_round(4, signed) header_length(2) header d
 BATCH        the batch
 HAVE         digests(32 each) of batches that the sender holds durably
 WANT_BATCHES digests(32 each)
-STATUS       height(8) value(32): the newest height that the sender holds durably, and its log root
+STATUS       height(8) value(32) first(8): the newest height that the sender holds durably, its log root, and the
+             oldest height whose block it can send
 WANT_BLOCKS  first(8) count(2)
 BLOCK        height(8), then length(4) and bytes each: header, certificate, digests, body, body, …
 COSIGNATURE  height(8) signature(64) over the checkpoint after that height
@@ -45,9 +46,13 @@ NO_PART = 22
 WANT_RECEIPT = 23
 RECEIPT = 24
 NO_RECEIPT = 25
+WANT_SNAPSHOT = 26
+SNAPSHOT = 27
 
-EXCHANGE_KINDS = frozenset({WANT_PART, PART, NO_PART, WANT_RECEIPT, RECEIPT, NO_RECEIPT})
-"""What never reaches the driver: files and storage receipts (node/exchange)."""
+EXCHANGE_KINDS = frozenset({WANT_PART, PART, NO_PART, WANT_RECEIPT, RECEIPT, NO_RECEIPT, WANT_SNAPSHOT, SNAPSHOT})
+"""What never reaches the driver: files, storage receipts and snapshots (node/exchange, node/snapshots.py)."""
+
+SNAPSHOT_KINDS = frozenset({WANT_SNAPSHOT, SNAPSHOT})
 
 NAMES = {
     HELLO: "hello",
@@ -66,6 +71,8 @@ NAMES = {
     WANT_RECEIPT: "want receipt",
     RECEIPT: "receipt",
     NO_RECEIPT: "no receipt",
+    WANT_SNAPSHOT: "want snapshot",
+    SNAPSHOT: "snapshot",
 }
 
 DIGEST_BYTES = 32
@@ -77,7 +84,7 @@ MAX_HEIGHT = 2**63 - 1
 MAX_ROUND = 2**31 - 1
 
 _PROPOSAL = struct.Struct(">QIiH")
-_STATUS = struct.Struct(">Q32s")
+_STATUS = struct.Struct(">Q32sQ")
 _WANT_BLOCKS = struct.Struct(">QH")
 _COSIGNATURE = struct.Struct(">Q64s")
 _HEIGHT = struct.Struct(">Q")
@@ -109,10 +116,11 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a city is: its newest durable height and the log root after it."""
+    """How far a city is: its newest durable height, the log root after it, and from where on it has blocks."""
 
     height: int
     value: bytes
+    first: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +185,16 @@ def decode_digests(payload: bytes) -> list[bytes]:
 
 def encode_status(status: Status) -> bytes:
     """The payload of a STATUS frame."""
-    return _STATUS.pack(status.height, status.value)
+    return _STATUS.pack(status.height, status.value, status.first)
 
 
 def decode_status(payload: bytes) -> Status:
     """Read a STATUS frame."""
     check_size("status", _STATUS, payload)
-    height, value = _STATUS.unpack(payload)
+    height, value, first = _STATUS.unpack(payload)
     check_height("status", height)
-    return Status(height, value)
+    check_height("status", first)
+    return Status(height, value, first)
 
 
 def encode_want_blocks(want: WantBlocks) -> bytes:

@@ -7,15 +7,13 @@ store is closed when no thread writes any more.
 
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import trio
 
-from cityid._native import Genesis, Ledger
+from cityid._native import Ledger
 from cityid.genesis import load as load_genesis
 from cityid.node.blobs import Blobs
 from cityid.node.config import Address, Config
@@ -27,12 +25,13 @@ from cityid.node.exchange.native import NativeFolder
 from cityid.node.face import Face
 from cityid.node.host import Host, Outcome
 from cityid.node.key_folder import KeyFolder
-from cityid.node.messages import Frame
+from cityid.node.messages import SNAPSHOT_KINDS, Frame
 from cityid.node.peers import Peers
 from cityid.node.ports import Committed, Recovered, Settings, Start
-from cityid.node.store import VOTE_LOG, Store, create_data
+from cityid.node.recovery import open_data
+from cityid.node.snapshots import Snapshots
+from cityid.node.store import create_data
 from cityid.node.telemetry import Log, Metrics, open_log
-from cityid.node.wal import VoteLog
 
 __all__ = ["prepare", "run"]
 
@@ -57,8 +56,8 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
         )
         for purpose in ("consensus", "checkpoint", "tls"):
             folder.require(purpose)
-        ledger = Ledger(genesis)
-        with _recovered(config, genesis, ledger, log) as (store, votes, recovered):
+        with open_data(config.data, genesis, log, archive=config.archive) as opened:
+            ledger, store, recovered = opened.ledger, opened.store, opened.recovered
             if ledger.height == 0 and not config.joins:
                 check_founder(config, genesis, folder)
             driver = Driver(
@@ -82,17 +81,44 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
                 )
             )
 
-            exchange = _exchange(config, ledger, driver, folder, peers, log)
+            exchange = _exchange(config, ledger, driver, folder, peers, log, opened.snapshots.find)
 
             def tell(outcome: Outcome) -> None:
                 if isinstance(outcome, Committed):
                     exchange.on_committed(outcome.tables)
+                    snapshots.on_committed(outcome.height)
                     if outcome.configuration:
                         connections.changed()
                 face.tell(outcome)
 
+            def divert(frame: Frame) -> None:
+                if frame.kind in SNAPSHOT_KINDS:
+                    snapshots.deliver(frame)
+                else:
+                    exchange.deliver(frame)
+
             host = Host(
-                driver, ledger, store=store, votes=votes, peers=peers, log=log, tell=tell, divert=exchange.deliver
+                driver,
+                ledger,
+                store=store,
+                votes=opened.votes,
+                peers=peers,
+                log=log,
+                tell=tell,
+                divert=divert,
+                fetch_snapshot=lambda above: snapshots.fetch(above),
+            )
+            snapshots = Snapshots(
+                folder=opened.snapshots,
+                ledger=ledger,
+                store=store,
+                genesis=genesis,
+                fetcher=exchange.fetcher,
+                link=peers,
+                post=host.post,
+                log=log,
+                every=config.keeping.snapshot_heights,
+                keep_heights=None if config.archive else config.keeping.keep_heights,
             )
             face = Face(
                 city=config.city,
@@ -111,8 +137,11 @@ async def run(config: Config, *, task_status: trio.TaskStatus[list[str]] = trio.
             metrics.watch("peers", peers.stats)
             metrics.watch("host", host.figures)
             metrics.watch("exchange", exchange.figures)
+            metrics.watch("snapshots", snapshots.figures)
             follow = partial(connections.run, peers, driver)
-            await _run_parts(config, log, host, peers, exchange, follow, face, metrics, recovered, task_status)
+            await _run_parts(
+                config, log, host, peers, exchange, snapshots, follow, face, metrics, recovered, task_status
+            )
 
 
 async def _run_parts(
@@ -121,6 +150,7 @@ async def _run_parts(
     host: Host,
     peers: Peers,
     exchange: Exchange,
+    snapshots: Snapshots,
     follow: Callable[..., Awaitable[None]],
     face: Face,
     metrics: Metrics,
@@ -133,6 +163,7 @@ async def _run_parts(
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, stop, log)
             await nursery.start(exchange.run)
+            await nursery.start(snapshots.run)
             await nursery.start(host.run, receive)
             await nursery.start(peers.run, send)
             await nursery.start(follow)
@@ -170,7 +201,13 @@ def _addresses(config: Config) -> dict[str, Address]:
 
 
 def _exchange(
-    config: Config, ledger: Ledger, driver: Driver, key_folder: KeyFolder, peers: Peers, log: Log
+    config: Config,
+    ledger: Ledger,
+    driver: Driver,
+    key_folder: KeyFolder,
+    peers: Peers,
+    log: Log,
+    also: Callable[[bytes], Path | None],
 ) -> Exchange:
     """The part that exchanges files; from here on the ledger answers from its tables."""
     folder = NativeFolder(config.data / TABLES)
@@ -197,36 +234,12 @@ def _exchange(
         limits=config.limits,
         timeouts=config.timeouts,
         log=log,
+        also=also,
     )
 
 
-@contextmanager
-def _recovered(
-    config: Config, genesis: Genesis, ledger: Ledger, log: Log
-) -> Iterator[tuple[Store, VoteLog, Recovered]]:
-    """The store and the vote log, with the ledger rebuilt from them and what was not decided yet."""
-    with ExitStack() as stack:
-        began = time.monotonic()
-        store = Store.open(config.data, genesis.hash)
-        stack.callback(store.close)
-        store.replay(ledger)
-        votes = VoteLog.open(config.data / VOTE_LOG)
-        stack.callback(votes.close)
-        vote_height, vote_entries = votes.recover(ledger.height + 1)
-        recovered = replace(store.pending(), vote_height=vote_height, vote_entries=vote_entries)
-        log.info(
-            "store_opened",
-            height=ledger.height,
-            records=ledger.records,
-            votes=len(vote_entries),
-            batches=len(recovered.batches),
-            seconds=round(time.monotonic() - began, 3),
-        )
-        yield store, votes, recovered
-
-
 def _settings(config: Config) -> Settings:
-    timeouts, limits = config.timeouts, config.limits
+    timeouts, limits, keeping = config.timeouts, config.limits, config.keeping
     return Settings(
         propose_ms=timeouts.propose_ms,
         step_ms=timeouts.step_ms,
@@ -236,4 +249,5 @@ def _settings(config: Config) -> Settings:
         seal_after_ms=timeouts.seal_ms,
         seal_at_transactions=limits.seal_transactions,
         max_author_bytes=limits.pool_city_bytes,
+        snapshot_lag=0 if config.archive else keeping.snapshot_lag_heights,
     )

@@ -18,6 +18,7 @@ from cityid.node.ports import (
     PendingProposal,
     Send,
     SetTimer,
+    SnapshotBase,
     TimerKey,
     WriteStore,
 )
@@ -66,11 +67,12 @@ class Outbox:
         proposals: tuple[PendingProposal, ...] = (),
         forget: tuple[bytes, ...] = (),
         height: HeightRecord | None = None,
+        base: SnapshotBase | None = None,
     ) -> None:
         """One atomic write; `then` runs once it is durable."""
         token = self._token()
         self._then[token] = then
-        self._effects.append(WriteStore(token, batches, proposals, forget, height))
+        self._effects.append(WriteStore(token, batches, proposals, forget, height, base))
 
     # ------------------------------------------------------------ the vote lane
 

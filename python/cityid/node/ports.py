@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from cityid._native import SnapshotLoader
 from cityid.node.messages import Frame
 
 TimerKey: TypeAlias = tuple[str, int, int]  # name, height, round
@@ -49,6 +50,8 @@ class Recovered:
     proposals: tuple[PendingProposal, ...] = ()
     batches: tuple[bytes, ...] = ()
     recent: tuple[bytes, ...] = ()  # digests of the batches of the last blocks
+    silent_until: int = 0  # this city may have voted up to here and does not know what: it votes above only
+    first: int = 1  # the oldest height whose block the store has whole
 
 
 # ---------------------------------------------------------------- events: into the driver
@@ -104,7 +107,39 @@ class Failed:
     reason: str
 
 
-Event: TypeAlias = Start | FramesReceived | TimerFired | Durable | Verified | Submitted | Failed
+@dataclass(frozen=True, slots=True)
+class SnapshotFetched:
+    """A snapshot that is whole and proven is here, in answer to `FetchSnapshot`; its files are durable."""
+
+    snapshot: SnapshotLoader
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMissing:
+    """No city brings a snapshot now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The store has whole blocks from this height on, and no older ones."""
+
+    first: int
+
+
+Event: TypeAlias = (
+    Start
+    | FramesReceived
+    | TimerFired
+    | Durable
+    | Verified
+    | Submitted
+    | Failed
+    | SnapshotFetched
+    | SnapshotMissing
+    | Kept
+)
 
 # ---------------------------------------------------------------- effects: out of the driver
 
@@ -133,6 +168,17 @@ class HeightRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotBase:
+    """A height that a snapshot brought instead of blocks: from here on the store goes on."""
+
+    height: int
+    header: bytes
+    header_hash: bytes
+    certificate: bytes
+    walk: tuple[tuple[bytes, bytes], ...]  # header and certificate of every set change below
+
+
+@dataclass(frozen=True, slots=True)
 class WriteStore:
     """One atomic write to the store."""
 
@@ -141,6 +187,7 @@ class WriteStore:
     proposals: tuple[PendingProposal, ...] = ()
     forget: tuple[bytes, ...] = ()  # batches that will never be in a block
     height: HeightRecord | None = None
+    base: SnapshotBase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +216,13 @@ class ServeBlocks:
     first: int
     count: int
     max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSnapshot:
+    """Bring a snapshot of a height above this one; report `SnapshotFetched` or `SnapshotMissing`. One at a time."""
+
+    above: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +306,7 @@ Effect: TypeAlias = (
     | Send
     | ServeBatches
     | ServeBlocks
+    | FetchSnapshot
     | SetTimer
     | CancelTimer
     | Verify
@@ -291,7 +346,7 @@ class BlockSource(Protocol):
         """The body of a batch, decided or not."""
 
     def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
-        """Header, certificate and digests of a decided height."""
+        """Header, certificate and digests of a decided height whose batches are here, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +368,9 @@ class Settings:
     fetch_patience_ms: int = 250  # a batch heard of, but not seen for so long: ask for it
     sync_window: int = 64  # blocks in one request
     sync_max_bytes: int = 16 * 1024 * 1024
+    snapshot_lag: int = 10_000  # so many heights behind: a snapshot instead of blocks; 0: only where nobody has blocks
+    snapshot_again_ms: int = 5_000  # after one did not come; twice as long each time, up to:
+    snapshot_last_ms: int = 60_000
     max_author_bytes: int = 32 * 1024 * 1024  # batches of one city without a block
     max_verifying_bytes: int = 64 * 1024 * 1024
     max_early_messages: int = 4_096  # consensus messages for the height after the running one

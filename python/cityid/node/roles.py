@@ -45,10 +45,12 @@ class Roles:
         self._decided_for = -1  # the height for which role and engine are settled
         self._missing: dict[str, bytes] = {}  # purpose → the key that the chain names and that is not here
         self._told: tuple[bool, str] | None = None
+        self.silent_until = 0
+        """Up to this height this city may have voted and does not know what: it signs nothing there, ever again."""
         self.votes = False
         """Whether this city signs at this height."""
         self.why = "not_started"
-        """Why it does not: `not_in_committee` or `key_missing`; empty when it does."""
+        """Why it does not: `not_in_committee`, `key_missing` or `votes_lost`; empty when it does."""
 
     @property
     def lacks_keys(self) -> bool:
@@ -66,12 +68,15 @@ class Roles:
         self._decided_for = height
         signer: Signer = self._observer
         wanted = committee.key_of(self._city)
-        if wanted is not None and (found := self._find("consensus", wanted)) is not None:
+        lost = height <= self.silent_until
+        if wanted is not None and not lost and (found := self._find("consensus", wanted)) is not None:
             signer = found
         elif wanted is None:
             self._missing.pop("consensus", None)
         self.votes = signer is not self._observer
-        self.why = "" if self.votes else "not_in_committee" if wanted is None else "key_missing"
+        self.why = (
+            "" if self.votes else "not_in_committee" if wanted is None else "votes_lost" if lost else "key_missing"
+        )
         if self._told != (self.votes, self.why):
             self._told = (self.votes, self.why)
             role = "validator" if self.votes else "follower"
@@ -79,6 +84,10 @@ class Roles:
         if self._engine is None or signer.public_key != self._engine_key:
             self._engine, self._engine_key = self._make(signer), signer.public_key
         return self._engine
+
+    def renew(self) -> None:
+        """Make a new engine for the next height: one that can recover from a vote log."""
+        self._decided_for, self._engine = -1, None
 
     def checkpoint_signer(self, public_key: bytes | None) -> Signer | None:
         """What cosigns checkpoints under the key that the chain names; None for a follower."""

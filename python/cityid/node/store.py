@@ -10,9 +10,14 @@ Rules, each with a reason that was measured:
 - Iteration ends early on a damaged table without an error unless `status()` is asked.
 - Every error becomes a `StorageError`; after one the store takes no write any more, reads go on.
 
+A store may begin at a snapshot (`base`) instead of height 1, and drop the bodies and changes of old heights (`prune`):
+`first` is the oldest height that it has whole. Headers and certificates stay, and those of set changes below its base
+are there (`certified`).
+
 Keys: `b` height → header, certificate, digests; `s` height → changes, receipts; `e` height → evidence; `B` digest →
-batch; `p` digest → nothing, while the batch is in no block; `P` height value → a proposal; `t` → the tip; `g` → genesis
-hash; `f` → format of the store.
+batch; `p` digest → nothing, while the batch is in no block; `P` height value → a proposal; `c` height → header,
+certificate of a set change below the base; `n` → base and first; `t` → the tip; `g` → genesis hash; `f` → format of the
+store.
 """
 
 import fcntl
@@ -28,22 +33,36 @@ from typing import Any, TypeVar
 from rocksdict import AccessType, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
 
 from cityid._native import Ledger, header_hash
-from cityid.errors import StorageError, VerificationError
+from cityid.errors import DamagedStore, Pruned, StorageError, VerificationError
 from cityid.node.messages import DIGEST_BYTES
-from cityid.node.ports import PendingProposal, Recovered, WriteStore
+from cityid.node.ports import PendingProposal, Recovered, SnapshotBase, WriteStore
 from cityid.node.wal import VoteLog
 
 REPLAY_BYTES = 32 * 1024 * 1024  # of one call to Ledger.replay
 RECENT_HEIGHTS = 64  # whose batches are remembered as gone
 RESERVE_BYTES = 16 * 1024 * 1024
+PRUNE_HEIGHTS = 256  # of one write
 FORMAT = b"1"
 VOTE_LOG = "votes"
 ANEW = "put the file back as it was, or start this city anew from its peers with a new consensus key"
 """The cure for a store that lost something: an older copy is none, it would forget votes."""
 
+_DAMAGE = (
+    "orrupt",
+    "No such file",
+    "does not exist",
+    "truncated",
+    "mismatch",
+    "Bad table",
+    "file is too short",
+    "unpack",
+)
+"""What texts of RocksDB, and of taking values apart, say of bytes that nobody wrote."""
+
 _HEIGHT = struct.Struct(">Q")
 _LENGTH = struct.Struct(">I")
 _TIP = struct.Struct(">Q32sI")
+_BASE = struct.Struct(">QQ")
 _SLOT_BYTES = 4_096
 _Value = TypeVar("_Value")
 
@@ -61,6 +80,10 @@ class Store:
         self._proposals: dict[bytes, int] = {}  # keys on disk, with their heights
         self._failed: str | None = None
         self.height = 0
+        self.base = 0
+        """The height of the snapshot that it begins with; 0 for the genesis."""
+        self.first = 1
+        """The oldest height whose block, changes and batches are here."""
 
     # ------------------------------------------------------------ life
 
@@ -96,6 +119,8 @@ class Store:
                 raise _lost(
                     directory, "its tip marker, the file `tip`, is not there, so nobody knows where it must end"
                 )
+            if (directory / VOTE_LOG).exists():
+                raise _lost(directory, "neither `tip` nor `db` is there, and a vote log is")
             raise StorageError(
                 f"{directory} holds no store. Look whether its disk is mounted and `data` in node.toml is right. Only "
                 "a city that has never voted makes a new one, with `cityid init --network`."
@@ -110,8 +135,26 @@ class Store:
                 database = Rdict(str(directory / "db"), _options(create=False))
             stack.pop_all()  # they are the store's from here on
         store = cls(directory, database, marker, lock)
-        store.height = store._tip()
+        try:
+            store.height = store._tip()
+            if (found := store._get(b"n")) is not None:
+                store.base, store.first = _BASE.unpack(found)
+        except BaseException:
+            store.close()
+            raise
         return store
+
+    def make_reserve(self) -> bool:
+        """Set space aside again that an operator gave back; whether it is there."""
+        path = self._directory / "reserve"
+        try:
+            if not path.exists() or path.stat().st_size < RESERVE_BYTES:
+                _reserve(path)
+        except OSError:
+            # The disk is still full. Half a reserve is none, and its bytes are needed.
+            path.unlink(missing_ok=True)
+            return False
+        return True
 
     def close(self) -> None:
         """Close files and release the lock; raises on a disk that does not take what RocksDB has left to write."""
@@ -126,7 +169,13 @@ class Store:
     # ------------------------------------------------------------ recovery
 
     def replay(self, ledger: Ledger) -> None:
-        """Rebuild the ledger from every stored height, in chunks of bounded size; roots are compared."""
+        """Bring the ledger from where it is to the tip by the stored heights, in chunks of bounded size; roots are
+        compared. Raises `DamagedStore`.
+        """
+        if not self.first - 1 <= ledger.height <= self.height:
+            raise self._lost(
+                f"its heights {self.first} to {self.height} do not follow the snapshot of height {ledger.height}"
+            )
         try:
             self._replay(ledger)
         except (ValueError, VerificationError, struct.error) as error:  # every InputError is a ValueError
@@ -140,8 +189,9 @@ class Store:
         receipts: list[bytes] = []
         certificate = b""
         size_bytes = 0
-        expected = 1
-        for (height, block), (_, state) in zip(self._range(b"b"), self._range(b"s"), strict=True):
+        expected = ledger.height + 1
+        blocks, states = self._range(b"b", expected), self._range(b"s", expected)
+        for (height, block), (_, state) in zip(blocks, states, strict=True):
             if height != expected:
                 raise self._lost(f"height {expected} is not there, but height {height} is")
             header, certificate, _ = _split(block, 3)
@@ -172,10 +222,10 @@ class Store:
             if height > self.height:
                 proposals.append(PendingProposal(height, key[_HEIGHT.size :], header, digests))
         recent = []
-        for height in range(max(1, self.height - RECENT_HEIGHTS + 1), self.height + 1):
+        for height in range(max(self.first, self.height - RECENT_HEIGHTS + 1), self.height + 1):
             if (found := self.block(height)) is not None:
                 recent += [found[2][at : at + DIGEST_BYTES] for at in range(0, len(found[2]), DIGEST_BYTES)]
-        return Recovered(proposals=tuple(proposals), batches=tuple(bodies), recent=tuple(recent))
+        return Recovered(proposals=tuple(proposals), batches=tuple(bodies), recent=tuple(recent), first=self.first)
 
     # ------------------------------------------------------------ writing
 
@@ -198,6 +248,8 @@ class Store:
             for digest in write.forget:
                 batch.delete(b"B" + digest)
                 batch.delete(b"p" + digest)
+            if (base := write.base) is not None:
+                tip = self._put_base(batch, base)
             if (record := write.height) is not None:
                 key = _HEIGHT.pack(record.height)
                 batch.put(b"b" + key, _join(record.header, record.certificate, record.digests))
@@ -222,6 +274,54 @@ class Store:
             raise
         if tip is not None:
             self.height = tip[0]
+        for write in writes:
+            if write.base is not None:
+                self.base, self.first = write.base.height, write.base.height + 1
+
+    def _put_base(self, batch: WriteBatch, base: SnapshotBase) -> tuple[int, bytes]:
+        """Go on from a snapshot. What older heights left is never whole again: it goes with the next `prune`."""
+        key = _HEIGHT.pack(base.height)
+        batch.put(b"b" + key, _join(base.header, base.certificate, b""))
+        batch.put(b"n", _BASE.pack(base.height, base.height + 1))
+        batch.put(b"t", key + base.header_hash)
+        for header, certificate in base.walk:
+            batch.put(b"c" + certificate[: _HEIGHT.size], _join(header, certificate))
+        for old in [old for old, height in self._proposals.items() if height <= base.height]:
+            batch.delete(old)
+            del self._proposals[old]
+        return base.height, base.header_hash
+
+    def prune(self, below: int) -> None:
+        """Drop bodies, changes and receipts of the heights below; at most up to the tip. The caller has a snapshot of
+        `below` - 1 or later. One thread at a time; may run beside `write`.
+        """
+        below = min(below, self.height + 1)
+        if self._failed is not None or below <= self.first:
+            return
+        # First it is said that they are gone, then they go: whoever reads meanwhile is not told less than there is.
+        self.first = below
+        with _storage_errors(self._directory, "cannot be pruned"):
+            self._database.put(b"n", _BASE.pack(self.base, below), self._options)
+            self._database.flush_wal(True)
+            heights: list[int] = []
+            for height, _ in self._range(b"s"):
+                if height >= below:
+                    break
+                heights.append(height)
+                if len(heights) == PRUNE_HEIGHTS:
+                    self._drop(heights)
+                    heights = []
+            self._drop(heights)
+
+    def _drop(self, heights: Sequence[int]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for height in heights:
+            found = self._block(height)
+            digests = b"" if found is None else found[2]
+            for at in range(0, len(digests), DIGEST_BYTES):
+                batch.delete(b"B" + digests[at : at + DIGEST_BYTES])
+            batch.delete(b"s" + _HEIGHT.pack(height))
+        self._database.write(batch, self._options)
 
     def _mark(self, height: int, hash_: bytes) -> None:
         slot = _TIP.pack(height, hash_, _tip_checksum(height, hash_))
@@ -235,11 +335,31 @@ class Store:
         return self._get(b"B" + digest)
 
     def block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
-        """Header, certificate and digests of a decided height."""
+        """Header, certificate and digests of a decided height that is here whole."""
+        return None if height < self.first else self._block(height)
+
+    def _block(self, height: int) -> tuple[bytes, bytes, bytes] | None:
         if (found := self._get(b"b" + _HEIGHT.pack(height))) is None:
             return None
         header, certificate, digests = _split(found, 3)
         return header, certificate, digests
+
+    def certified(self, height: int) -> tuple[bytes, bytes] | None:
+        """Header and certificate of a decided height; of a set change below the base, too."""
+        if (found := self._block(height)) is not None:
+            return found[0], found[1]
+        if (stored := self._get(b"c" + _HEIGHT.pack(height))) is None:
+            return None
+        header, certificate = _split(stored, 2)
+        return header, certificate
+
+    def check_kept(self, height: int) -> None:
+        """Raises `Pruned` for a height whose batches and changes this node does not keep (any more)."""
+        if 0 < height < self.first:
+            raise Pruned(
+                f"This node keeps blocks from height {self.first} on; what height {height} held is not here. An "
+                "archive node has it: ask another city, or the operator of one."
+            )
 
     def changes(self, height: int) -> bytes | None:
         """Every record version that a decided height wrote, as `Commit.changes` gave it."""
@@ -260,14 +380,14 @@ class Store:
     def _get(self, key: bytes) -> bytes | None:
         return _guarded(self._directory, lambda: self._database.get(key))
 
-    def _range(self, prefix: bytes) -> Iterator[tuple[int, bytes]]:
-        for key, value in self._scan(prefix, _HEIGHT.size):
+    def _range(self, prefix: bytes, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        for key, value in self._scan(prefix, _HEIGHT.size, _HEIGHT.pack(first)):
             yield int(_HEIGHT.unpack(key)[0]), value
 
-    def _scan(self, prefix: bytes, width: int) -> Iterator[tuple[bytes, bytes]]:
-        """Keys of this prefix without it, with their values, ascending."""
+    def _scan(self, prefix: bytes, width: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys of this prefix without it, from `start` on, with their values, ascending."""
         iterator = _guarded(self._directory, self._database.iter)
-        iterator.seek(prefix)
+        iterator.seek(prefix + start)
         while iterator.valid():
             key = iterator.key()
             if not key.startswith(prefix) or len(key) != len(prefix) + width:
@@ -276,7 +396,7 @@ class Store:
             iterator.next()
         _guarded(self._directory, iterator.status)
 
-    def _lost(self, what: str) -> StorageError:
+    def _lost(self, what: str) -> DamagedStore:
         return _lost(self._directory, what)
 
 
@@ -299,6 +419,19 @@ def sync_folder(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put these bytes under a name in one step, durably: a cut leaves the old ones or the new ones."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    beside.rename(path)
+    sync_folder(path.parent)
 
 
 def _options(*, create: bool) -> Options:
@@ -367,8 +500,8 @@ def _reserve(path: Path) -> None:
         os.close(descriptor)
 
 
-def _lost(directory: Path, what: str) -> StorageError:
-    return StorageError(
+def _lost(directory: Path, what: str) -> DamagedStore:
+    return DamagedStore(
         f"The store {directory} lost what it had acknowledged: {what}. Do not vote on it. Check the disk. Then {ANEW}."
     )
 
@@ -404,8 +537,11 @@ def _storage_errors(directory: Path, what: str) -> Iterator[Any]:
         if "No space" in text:
             reserve = f"deleting {directory / 'reserve'} gives back {RESERVE_BYTES // 2**20} MB"
             advice = f"Free some space ({reserve}), then restart"
-        elif "orrupt" in text:
-            advice = f"The disk gave back other bytes than were written: check it. Then {ANEW}"
+        elif any(sign in text for sign in _DAMAGE):
+            raise DamagedStore(
+                f"The store {directory} {what}: {text.rstrip('.')}. The disk gave back something else than was "
+                f"written: check it. Then {ANEW}."
+            ) from error
         else:
             advice = "Check the disk and the permissions of the folder, then restart"
         raise StorageError(f"The store {directory} {what}: {text.rstrip('.')}. {advice}.") from error

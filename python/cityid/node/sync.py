@@ -9,7 +9,7 @@ by the bytes that an honest city sends at once, and a city only fills the window
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cityid.node.committee import Committee
 from cityid.node.messages import (
@@ -62,6 +62,11 @@ class CatchUp:
         """A city says how far it is."""
         self._statuses[peer] = status
 
+    def on_height(self, peer: str, height: int) -> None:
+        """A city shows by something else that it holds a height."""
+        status = self._statuses.get(peer, Status(0, b""))
+        self._statuses[peer] = replace(status, height=height)
+
     @property
     def heard_from(self) -> int:
         """How many other cities of the committee said how far they are."""
@@ -79,10 +84,25 @@ class CatchUp:
         heights = sorted(claims, reverse=True)
         return heights[self.committee.tolerated] if len(heights) >= self.committee.enough else 0
 
+    def needs_snapshot(self, tip: int, *, lag: int) -> bool:
+        """Whether blocks will not do: this node is more than `lag` heights behind (0: however many), or those ahead
+        have pruned the block that comes next.
+        """
+        credible = self.credible_height()
+        if lag and credible - tip > lag:
+            return True
+        return credible > tip and not any(
+            status.first <= tip + 1 <= status.height for status in self._statuses.values()
+        )
+
     def next_request(self, tip: int, *, now_us: int) -> tuple[str, WantBlocks] | None:
         """Whom to ask for what, if anything now; the caller sends it."""
         self._blocks = {height: found for height, found in self._blocks.items() if height > tip}
-        ahead = {peer: status.height for peer, status in self._statuses.items() if status.height > tip}
+        ahead = {
+            peer: status.height
+            for peer, status in self._statuses.items()
+            if status.height > tip and status.first <= tip + 1
+        }
         if not ahead:
             self._behind_since_us = self._request = None
             return None

@@ -34,6 +34,7 @@ class DiskFaults:
     vote_log_lies: bool = False  # says durable at once, and is so much later
     store_lies: bool = False  # the same for batches and proposals
     vote_log_is_lost: bool = False  # at every crash
+    loss_is_found: bool = False  # and the start finds out: the city is silent where it may have voted
     lie_ms: int = 400
 
 
@@ -89,6 +90,7 @@ class Disk:
     undecided: dict[bytes, None] = field(default_factory=dict)  # digests of batches in no block, in order
     proposals: dict[tuple[int, bytes], PendingProposal] = field(default_factory=dict)
     heights: list[HeightRecord] = field(default_factory=list)  # position 0 holds height 1
+    silent_until: int = 0  # a vote log was lost and found to be: nothing is signed up to here
     waiting_votes: list[AppendVotes] = field(default_factory=list)
     waiting_writes: list[WriteStore] = field(default_factory=list)
     failure: str | None = None
@@ -97,6 +99,7 @@ class Disk:
     def sync_votes(self, count: int) -> None:
         """The oldest waiting entries reach the platter."""
         for append in self.waiting_votes[:count]:
+            assert append.height >= self.vote_height, "the log of a height is replaced by that of a later one only"
             if append.height != self.vote_height:
                 self.vote_height, self.vote_entries = append.height, []
             self.vote_entries += append.entries
@@ -120,7 +123,7 @@ class Disk:
                 self.proposals = {key: found for key, found in self.proposals.items() if key[0] > record.height}
         del self.waiting_writes[:count]
 
-    def crash(self, random: Random, *, lose_everything: bool, lose_votes: bool) -> None:
+    def crash(self, random: Random, *, lose_everything: bool, lose_votes: bool, found: bool = False) -> None:
         """A power cut: of what no sync has reached, some oldest part survives; a torn record is as good as none.
 
         A full disk took none of it. After a failed sync nobody knows how much the disk took: again, some oldest part.
@@ -130,7 +133,9 @@ class Disk:
         self.sync_store(0 if lose_everything else random.randint(0, len(self.waiting_writes)))
         self.waiting_votes.clear()
         self.waiting_writes.clear()
-        if lose_votes:
+        if lose_votes and found:
+            self.lose_votes()
+        elif lose_votes:
             self.vote_height, self.vote_entries = 0, []
 
     def holds(self, height: int, value: bytes) -> bool:
@@ -146,6 +151,13 @@ class Disk:
 
     def _has_all(self, digests: bytes) -> bool:
         return all(digests[start : start + 32] in self.batches for start in range(0, len(digests), 32))
+    def lose_store(self) -> None:
+        """The store is damaged and made anew; the vote log stays (node/recovery.py)."""
+        self.batches, self.undecided, self.proposals, self.heights = {}, {}, {}, []
+
+    def lose_votes(self) -> None:
+        """The vote log is damaged and made anew, and knows it."""
+        self.vote_height, self.vote_entries, self.silent_until = 0, [], len(self.heights) + 1
 
     def recovered(self) -> Recovered:
         """What a restarting node finds."""
@@ -158,6 +170,7 @@ class Disk:
             proposals=tuple(self.proposals.values()),
             batches=tuple(self.batches[digest] for digest in self.undecided),
             recent=tuple(digests),
+            silent_until=self.silent_until,
         )
 
     # ------------------------------------------------------------ as a source of blocks (ports.BlockSource)

@@ -69,6 +69,18 @@ def twin_schedules(seed: int) -> None:
         raise Violation(outcome.violation, kind=outcome.kind)
 
 
+def cut_between_effects(seed: int) -> None:
+    """Slow disks; the power of the first proposer fails after so many effects, and comes back a moment later."""
+    simulation = Simulation(cities=4, seed=seed, disks=DiskFaults(sync_ms=(10, 40)))
+    proposer, author = simulation.cities[1], simulation.cities[2]
+    simulation.crash(proposer, after_effects=5 + seed % 40)
+    simulation.admit_organisation(author, "A7K2", name=OFFICE)
+    simulation.run_for(150)
+    if not simulation.is_up(proposer):
+        simulation.restart(proposer)
+    simulation.settle()
+
+
 def cut_after_acknowledgement(seed: int) -> None:
     """Slow disks; the power fails everywhere as soon as a client was told "accepted"."""
     simulation = Simulation(cities=4, seed=seed, disks=DiskFaults(sync_ms=(5, 40)))

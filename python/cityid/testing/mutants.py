@@ -52,7 +52,7 @@ def _mutant(
 
 _in_rust(
     "lock-rule-missing", "a validator prevotes for a valid proposal although it is locked on another value (P35)",
-    hunt=hunts.twin_schedules, finds=("fork",), seeds=4_000,
+    hunt=hunts.twin_schedules, finds=("fork",), seeds=1_000,
 )  # fmt: skip
 _in_rust(
     "quorum-off-by-one", "one vote less than a quorum decides (P36)",
@@ -70,7 +70,7 @@ _in_rust(
 
 @_mutant(
     "vote-before-fsync", "a vote leaves before the log entries that it follows from are durable (P37)",
-    Outbox, "close_votes", hunt=hunts.trouble, finds=("equivocation",), seeds=40,
+    Outbox, "close_votes", hunt=hunts.cut_between_effects, finds=("equivocation",), seeds=80,
 )  # fmt: skip
 def _vote_before_fsync(original: Callable[..., None]) -> Callable[..., None]:
     def close_votes(self: Outbox, height: int) -> None:

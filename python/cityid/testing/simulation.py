@@ -40,6 +40,7 @@ from cityid.node.ports import (
     Effect,
     Event,
     Failed,
+    FetchSnapshot,
     FramesReceived,
     Halt,
     HeightRecord,
@@ -51,6 +52,7 @@ from cityid.node.ports import (
     ServeBlocks,
     SetTimer,
     Settings,
+    SnapshotMissing,
     Start,
     Submitted,
     TimerFired,
@@ -139,6 +141,13 @@ class Simulation:
             node.crash_after_effects = after_effects
         elif node.driver is not None:
             self._cut(node)
+
+    def lose(self, city: str, *, store: bool = False, votes: bool = False) -> None:
+        """The disk of a city that is down loses its store or its vote log, and the next start finds out."""
+        if store:
+            self._nodes[city].disk.lose_store()
+        if votes:
+            self._nodes[city].disk.lose_votes()
 
     def restart(self, city: str) -> None:
         """Start a city from its disk, through recovery."""
@@ -475,7 +484,9 @@ class Simulation:
         self.clients.on_crash(node.name)
         faults = self.disk_faults
         lying = faults.vote_log_lies or faults.store_lies
-        node.disk.crash(self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost)
+        node.disk.crash(
+            self._random, lose_everything=lying, lose_votes=faults.vote_log_is_lost, found=faults.loss_is_found
+        )
         self._trace.update(f"{self.now_us} {node.name} cut".encode())
 
     # ------------------------------------------------------------ hosting a driver
@@ -533,6 +544,8 @@ class Simulation:
                 self._serve(node, peer, serve_batches(node.disk, digests, max_bytes=SERVE_BYTES))
             case ServeBlocks(peer, first, count, max_bytes):
                 self._serve(node, peer, serve_blocks(node.disk, first=first, count=count, max_bytes=max_bytes))
+            case FetchSnapshot():
+                self._schedule(node, VERIFY_US, SnapshotMissing("cities of the simulation keep all blocks"))
             case Committed():
                 self._on_committed(node, effect)
             case Admitted() | Acknowledged() | Refused():

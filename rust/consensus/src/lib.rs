@@ -21,7 +21,7 @@ mod inbox;
 mod unlocked;
 mod verifier;
 
-pub use codec::{message_height, MAX_MESSAGE_BYTES};
+pub use codec::{message_height, rewritten, MAX_MESSAGE_BYTES};
 pub use effect::{Effect, Evidence, Role, TimerKind};
 pub use engine::{Counters, Engine, ProposedBlock, Timeouts};
 pub use host::Signer;

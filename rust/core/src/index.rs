@@ -220,13 +220,25 @@ impl Snapshot {
         self.version.prove(keys)
     }
 
-    /// Calls `visit` with every key and record, in ascending order of the keys.
-    pub fn for_each(&self, mut visit: impl FnMut(&Hash, &[u8])) {
-        self.version.for_each(|key, value| {
-            if let Some(record) = self.records.at(Slot::from_handle(value.handle)) {
-                visit(key, &record);
-            }
-        });
+    /// Every key and record, in ascending order of the keys. The walk keeps the state as it is, whatever is committed meanwhile.
+    pub fn walk(&self) -> Walk {
+        Walk { leaves: self.version.walk(), records: self.records.clone() }
+    }
+}
+
+/// See [`Snapshot::walk`].
+pub struct Walk {
+    leaves: state::Walk,
+    records: Arc<Records>,
+}
+
+impl Iterator for Walk {
+    type Item = (Hash, Arc<[u8]>);
+
+    fn next(&mut self) -> Option<(Hash, Arc<[u8]>)> {
+        // A slot that a version names holds its record for as long as the version lives.
+        let (key, value) = self.leaves.next()?;
+        self.records.at(Slot::from_handle(value.handle)).map(|record| (key, record))
     }
 }
 

@@ -236,15 +236,25 @@ pub struct Directory {
 
 const KEPT: [Kind; 5] = [Kind::City, Kind::Organisation, Kind::Category, Kind::Million, Kind::Thousand];
 
+/// Whether a [`Directory`] keeps the keys of a kind, by its number.
+pub fn is_kept(kind: u8) -> bool {
+    KEPT.iter().any(|kept| *kept as u8 == kind)
+}
+
 impl Directory {
     /// Takes up keys that a block wrote.
     pub fn note<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) {
-        let kept = |key: &&[u8]| key.first().is_some_and(|kind| KEPT.iter().any(|kept| *kept as u8 == *kind));
+        let kept = |key: &&[u8]| key.first().is_some_and(|kind| is_kept(*kind));
         let mut new = keys.into_iter().filter(kept).peekable();
         if new.peek().is_some() {
             let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
             known.extend(new.map(Box::from));
         }
+    }
+
+    /// Every key that is kept, ascending.
+    pub fn keys(&self) -> Vec<Box<[u8]>> {
+        self.read().iter().cloned().collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeSet<Box<[u8]>>> {

@@ -210,9 +210,7 @@ fn batches_larger_than_a_piece_equal_the_reference() {
         }
         let pairs: Vec<(Hash, Hash)> = map.iter().map(|(key, value)| (*key, value.hash)).collect();
         assert_eq!(version.root(), reference(&pairs, 0));
-        let mut walked = Vec::new();
-        version.for_each(|key, value| walked.push((*key, value)));
-        assert!(walked.into_iter().eq(map.iter().map(|(key, value)| (*key, *value))));
+        assert!(version.walk().eq(map.iter().map(|(key, value)| (*key, *value))));
         for (key, value) in map.iter().take(100) {
             assert_eq!(version.get(key), Some(*value));
         }
@@ -520,8 +518,7 @@ fn records_follow_their_versions() {
     for (snapshot, records) in &rows {
         assert_eq!(snapshot.get_many(&[a, b, c]), *records);
         assert_eq!(snapshot.len(), records.iter().flatten().count() as u64);
-        let mut walked = Vec::new();
-        snapshot.for_each(|key, record| walked.push((*key, Arc::from(record))));
+        let walked: Vec<(Hash, Arc<[u8]>)> = snapshot.walk().collect();
         let present: Vec<(Hash, Arc<[u8]>)> =
             [a, b, c].into_iter().zip(records.clone()).filter_map(|(key, record)| Some((key, record?))).collect();
         assert_eq!(walked, present);
@@ -545,8 +542,7 @@ fn the_seed_of_the_index_changes_no_output() {
     let answers = |seed| {
         let map = StateMap::new(seed);
         let snapshot = map.commit(map.candidate(changes.clone()).unwrap()).unwrap();
-        let mut rows = Vec::new();
-        snapshot.for_each(|key, record| rows.push((*key, record.to_vec())));
+        let rows: Vec<(Hash, Arc<[u8]>)> = snapshot.walk().collect();
         (snapshot.root(), rows, snapshot.prove(&[changes[0].0]).unwrap())
     };
     assert_eq!(answers(0), answers(u64::MAX));

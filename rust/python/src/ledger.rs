@@ -4,6 +4,7 @@ use crate::bytes::{digests, Bytes, Text};
 use crate::error::{to_py, RuleViolation};
 use crate::history::{check_keys, AuditPage};
 use crate::random_seed;
+use crate::snapshots::{SnapshotLoader, SnapshotWriter};
 use crate::tables::Tables;
 use cityid_core::audit::Page;
 use cityid_core::block::ValidatorSet;
@@ -118,7 +119,7 @@ impl Commit {
 
 /// The ledger of one network, and the sealed tables that its answers may use.
 #[pyclass(frozen, module = "cityid")]
-pub struct Ledger(ledger::Ledger, RwLock<Option<Arc<cityid_tables::Tables>>>);
+pub struct Ledger(pub ledger::Ledger, RwLock<Option<Arc<cityid_tables::Tables>>>);
 
 fn reason(error: &Error) -> (String, String) {
     match error {
@@ -420,6 +421,17 @@ impl Ledger {
 
     fn log_root_at<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.0.log_root_at(size).map_err(to_py)?))
+    }
+
+    /// Begins a snapshot of the last committed height; (header, commit certificate) of every set change, ascending.
+    fn write_snapshot(&self, py: Python<'_>, walk: Vec<(Bytes, Bytes)>) -> PyResult<SnapshotWriter> {
+        py.detach(|| SnapshotWriter::begin(&self.0, &walk)).map_err(to_py)
+    }
+
+    /// Puts a finished snapshot in the place of everything that this ledger holds.
+    fn install(&self, py: Python<'_>, snapshot: &SnapshotLoader) -> PyResult<()> {
+        let ready = snapshot.take()?;
+        py.detach(|| self.0.install(ready)).map_err(to_py)
     }
 
     /// The records of block 0, in the form of `Commit.changes`: no store holds them.

@@ -1,4 +1,5 @@
 //! `cityid._native`: the Python face of core and consensus. Borrow, detach, call, wrap; no logic of its own.
+#![forbid(unsafe_code)]
 use pyo3::prelude::*;
 
 mod answer;
@@ -12,6 +13,7 @@ mod ledger;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod proofs;
+mod snapshots;
 mod tables;
 mod transaction;
 
@@ -48,6 +50,8 @@ mod _native {
         leaf_hash, log_root, sha256_many, signature_backend, verify_consistency, verify_inclusion, verify_signature, verify_signatures,
         verify_strict, StateMap,
     };
+    #[pymodule_export]
+    use super::snapshots::{SnapshotLoader, SnapshotWriter};
     #[pymodule_export]
     use super::tables::{storage_receipt_message, Table, TableHead, TableWriter, Tables};
     #[pymodule_export]

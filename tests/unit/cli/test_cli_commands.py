@@ -253,3 +253,14 @@ def test_a_closed_pipe_is_no_accident(hand: Any) -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_node_takes_all_descriptors_that_the_system_allows() -> None:
+    """In a process of its own, because a limit that was lowered for a test would be lowered for all."""
+    program = (
+        "import resource as r; most = r.getrlimit(r.RLIMIT_NOFILE)[1]; r.setrlimit(r.RLIMIT_NOFILE, (64, most));"
+        "from cityid.cli.network import use_all_descriptors; before = r.getrlimit(r.RLIMIT_NOFILE)[0];"
+        "use_all_descriptors(); print(before, r.getrlimit(r.RLIMIT_NOFILE)[0] == most)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "64 True\n"

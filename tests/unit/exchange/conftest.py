@@ -21,7 +21,8 @@ from cityid.node.blobs import Blobs
 from cityid.node.config import Keep, Limits, Timeouts
 from cityid.node.exchange import Exchange, Network
 from cityid.node.exchange.ports import Against, TableFile
-from cityid.node.messages import Frame
+from cityid.node.messages import SNAPSHOT_KINDS, Frame
+from cityid.node.snapshots import Snapshots
 from cityid.node.telemetry import Log
 
 CITIES = ("110000", "130100", "330100", "440300")
@@ -181,6 +182,8 @@ class City:
         self.text = io.StringIO()
         self.ledger = FakeLedger()
         self.synced = True
+        self.snapshots: Snapshots | None = None
+        self.find: Callable[[bytes], Path | None] = lambda _: None
         self.signer = Signer(self.name)
         self.open()
 
@@ -205,6 +208,7 @@ class City:
             limits=self.limits,
             timeouts=self.timeouts,
             log=Log(self.text, clock=trio.current_time),
+            also=lambda digest: self.find(digest),
         )
 
     def put(self, data: bytes) -> bytes:
@@ -281,7 +285,11 @@ class World:
         async for due, to, frame in self._receive:
             await trio.sleep_until(due)
             if to not in self.gone and frame.peer not in self.gone:
-                self.cities[to].exchange.deliver(frame)
+                city = self.cities[to]
+                if frame.kind not in SNAPSHOT_KINDS:
+                    city.exchange.deliver(frame)
+                elif city.snapshots is not None:
+                    city.snapshots.deliver(frame)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["World"]:
@@ -289,6 +297,8 @@ class World:
             nursery.start_soon(self._carry)
             for city in self.cities.values():
                 await nursery.start(city.exchange.run)
+                if city.snapshots is not None:
+                    await nursery.start(city.snapshots.run)
             yield self
             nursery.cancel_scope.cancel()
 

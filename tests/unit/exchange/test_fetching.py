@@ -28,7 +28,7 @@ DATA = bytes(range(256)) * (5 * PART_BYTES // 256) + b"the end"
 
 
 async def fetch(city: City, digest: bytes, *sources: str) -> None:
-    await city.exchange._fetcher.fetch(digest, sources, limit_bytes=16 * MiB)
+    await city.exchange.fetcher.fetch(digest, sources, limit_bytes=16 * MiB)
 
 
 async def test_a_file_arrives_whole_and_once(world: World) -> None:

@@ -5,7 +5,7 @@ and gives each to the one queue that it belongs to. Each of those is bounded, an
 for is dropped or refused at once. Everything that waits or works runs in tasks of its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ __all__ = ["Exchange"]
 
 
 class Exchange:
-    """See the head of the file. `tables_directory` is where `folder` has its files, named HEX.table."""
+    """See the head of the file. `tables_directory` is where `folder` has its files, named HEX.table; `also` finds
+    files of other parts that cities may fetch.
+    """
 
     def __init__(
         self,
@@ -44,24 +46,25 @@ class Exchange:
         limits: Limits,
         timeouts: Timeouts,
         log: Log,
+        also: Callable[[bytes], Path | None] = lambda _: None,
     ) -> None:
         self.blobs = blobs
         self._log = log
         self._network = network
         self._dropped = 0
-        self._fetcher = Fetcher(blobs, link, log, transfers=limits.table_transfers, part_s=timeouts.part_ms / 1000)
+        self.fetcher = Fetcher(blobs, link, log, transfers=limits.table_transfers, part_s=timeouts.part_ms / 1000)
         self.keeper = Keeper(
             folder=folder,
             directory=tables_directory,
             ledger=ledger,
             blobs=blobs,
-            fetcher=self._fetcher,
+            fetcher=self.fetcher,
             link=link,
             network=network,
             keep=keep,
             log=log,
         )
-        self._server = Server(self.keeper.find, link, log)
+        self._server = Server(lambda digest: self.keeper.find(digest) or also(digest), link, log)
         self._receipts = Receipts(
             keeper=self.keeper, ledger=ledger, link=link, network=network, log=log,
             receipt_s=timeouts.receipt_ms / 1000,
@@ -77,9 +80,9 @@ class Exchange:
                 case messages.WANT_PART:
                     self._server.on_want_part(peer, payloads.decode_want_part(payload))
                 case messages.PART:
-                    self._fetcher.on_part(peer, payloads.decode_part(payload))
+                    self.fetcher.on_part(peer, payloads.decode_part(payload))
                 case messages.NO_PART:
-                    self._fetcher.on_no_part(peer, payloads.decode_no_part(payload))
+                    self.fetcher.on_no_part(peer, payloads.decode_no_part(payload))
                 case messages.WANT_RECEIPT:
                     self._receipts.on_want_receipt(peer, payloads.decode_want_receipt(payload))
                 case messages.RECEIPT:
@@ -129,7 +132,7 @@ class Exchange:
 
     def figures(self) -> Mapping[str, Any]:
         """For metrics."""
-        fetcher, server, receipts, budget = self._fetcher, self._server, self._receipts, self.blobs.budget
+        fetcher, server, receipts, budget = self.fetcher, self._server, self._receipts, self.blobs.budget
         return {
             "transfers": fetcher.running,
             "files_in_total": fetcher.files_in,

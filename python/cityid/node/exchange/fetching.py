@@ -114,26 +114,27 @@ class Fetcher:
 
     # ------------------------------------------------------------ for this node
 
-    async def fetch(self, digest: bytes, cities: Sequence[str], *, limit_bytes: int) -> None:
-        """Brings a file into the blobs, from the first of these cities that has it whole.
+    async def fetch(self, digest: bytes, cities: Sequence[str], *, limit_bytes: int, into: Blobs | None = None) -> None:
+        """Brings a file into the blobs, or a folder like them, from the first of these cities that has it whole.
 
         Raises `PeerUnreachable`, which names what each city said, and what `Incoming.write` raises about this disk.
         """
         while (other := self._running.get(digest)) is not None:
             await other.wait()  # with cities of its own; should it fail, ours are asked
-        if self._blobs.path(digest) is not None:
+        blobs = into or self._blobs
+        if blobs.path(digest) is not None:
             return
         done = self._running[digest] = trio.Event()
         try:
             async with self._slots:
-                await self._fetch(digest, cities, limit_bytes)
+                await self._fetch(digest, cities, limit_bytes, blobs)
         finally:
             del self._running[digest]
             done.set()
 
-    async def _fetch(self, digest: bytes, cities: Sequence[str], limit_bytes: int) -> None:
+    async def _fetch(self, digest: bytes, cities: Sequence[str], limit_bytes: int, blobs: Blobs) -> None:
         said: list[str] = []
-        with await trio.to_thread.run_sync(lambda: self._blobs.fetch(digest, limit_bytes=limit_bytes)) as incoming:
+        with await trio.to_thread.run_sync(lambda: blobs.fetch(digest, limit_bytes=limit_bytes)) as incoming:
             for city in cities:
                 try:
                     await self._from_city(city, incoming)

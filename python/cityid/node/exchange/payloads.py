@@ -1,16 +1,19 @@
-"""Payloads of the frames by which cities exchange files and storage receipts.
+"""Payloads of the frames by which cities exchange files, storage receipts and snapshots.
 
 Form and bounds as in `node/messages.py`. A request names what its answer repeats, so an answer finds whoever waits for
 it without any state of the connection.
 
-============  =========================================================================================
-WANT_PART     digest(32) offset(8) length(4)
-PART          digest(32) offset(8) size(8) of the whole file, and the bytes
-NO_PART       digest(32) offset(8) reason(1): 0 not here, 1 too busy, 2 the file ends before
-WANT_RECEIPT  digest(32) version(8) of the range height(8) of the sender
-RECEIPT       digest(32) version(8) signature(64)
-NO_RECEIPT    digest(32) version(8) reason_length(1) reason message
-============  =========================================================================================
+=============  ========================================================================================
+WANT_PART      digest(32) offset(8) length(4)
+PART           digest(32) offset(8) size(8) of the whole file, and the bytes
+NO_PART        digest(32) offset(8) reason(1): 0 not here, 1 too busy, 2 the file ends before
+WANT_RECEIPT   digest(32) version(8) of the range height(8) of the sender
+RECEIPT        digest(32) version(8) signature(64)
+NO_RECEIPT     digest(32) version(8) reason_length(1) reason message
+WANT_SNAPSHOT  height(8): one above this height
+SNAPSHOT       height(8) manifest(32) content(32) size(8): digests of its manifest (a file) and of its list of chunks,
+               and their bytes; height 0 and zeros for none
+=============  ========================================================================================
 """
 
 import struct
@@ -33,6 +36,8 @@ _NO_PART = struct.Struct(">32sQB")
 _WANT_RECEIPT = struct.Struct(">32sQQ")
 _RECEIPT = struct.Struct(">32sQ64s")
 _NO_RECEIPT = struct.Struct(">32sQB")
+_WANT_SNAPSHOT = struct.Struct(">Q")
+_SNAPSHOT = struct.Struct(">Q32s32sQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,46 @@ class NoReceipt:
     version: int
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A snapshot that a city has (P79): its manifest is a file. Snapshots that hold the same have one `content`."""
+
+    height: int
+    manifest: bytes
+    content: bytes
+    size: int
+
+
+NO_OFFER: Final = Offer(0, bytes(32), bytes(32), 0)
+
+
+def encode_want_snapshot(above: int) -> bytes:
+    """The payload of a WANT_SNAPSHOT frame."""
+    return _WANT_SNAPSHOT.pack(above)
+
+
+def decode_want_snapshot(payload: bytes) -> int:
+    """Read a WANT_SNAPSHOT frame."""
+    check_size("request for a snapshot", _WANT_SNAPSHOT, payload)
+    (above,) = _WANT_SNAPSHOT.unpack(payload)
+    check_height("request for a snapshot", above)
+    return int(above)
+
+
+def encode_snapshot(offer: Offer) -> bytes:
+    """The payload of a SNAPSHOT frame."""
+    return _SNAPSHOT.pack(offer.height, offer.manifest, offer.content, offer.size)
+
+
+def decode_snapshot(payload: bytes) -> Offer:
+    """Read a SNAPSHOT frame."""
+    check_size("snapshot", _SNAPSHOT, payload)
+    height, manifest, content, size = _SNAPSHOT.unpack(payload)
+    check_height("snapshot", height)
+    check_height("snapshot", size)
+    return Offer(height, manifest, content, size)
 
 
 def encode_want_part(want: WantPart) -> bytes:

@@ -5,6 +5,7 @@
 //! what governance does to the window later lets none of them in again, and a restart remembers the same.
 use super::rules::{loosest, Rules};
 use super::seals::Seals;
+use super::snapshot::{Configurations, MOST_WINDOW};
 use crate::block::{Header, ValidatorSet};
 use crate::genesis::Parameters;
 use crate::hash::Hash;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 /// Ids and receipts of one height within the replay window.
 pub struct Recent {
     pub height: u64,
+    pub header: Vec<u8>,
     /// The first height at which no transaction of it is valid any more.
-    until: u64,
-    ids: Vec<Hash>,
+    pub until: u64,
+    pub ids: Vec<Hash>,
     pub receipts: Vec<Vec<u8>>,
 }
 
@@ -26,19 +28,22 @@ pub struct Chain {
     pub header: Header,
     pub header_bytes: Vec<u8>,
     pub log: Log,
-    pub recent: VecDeque<Recent>,
+    /// Shared with snapshots that are being written.
+    pub recent: VecDeque<Arc<Recent>>,
     pub included: HashMap<Hash, (u64, u32)>,
     /// Who decided from which height on; never empty.
     pub sets: Vec<(u64, Arc<ValidatorSet>)>,
     /// Parameters that were replaced, each with the height from which no transaction that they let in is valid any more.
-    superseded: Vec<(u64, Parameters)>,
+    pub superseded: Vec<(u64, Parameters)>,
+    /// Versions of the record of parameters, as far back as remembered ids depend on them.
+    pub configurations: Configurations,
     /// Sealed ranges and their tables.
     pub seals: Seals,
 }
 
 impl Chain {
     /// The chain of the genesis block.
-    pub fn new(header: Header, header_bytes: Vec<u8>, validators: Arc<ValidatorSet>) -> Chain {
+    pub fn new(header: Header, header_bytes: Vec<u8>, validators: Arc<ValidatorSet>, configurations: Configurations) -> Chain {
         let mut log = Log::new();
         log.append(log::leaf_hash(&header_bytes));
         let sets = vec![(1, validators)];
@@ -50,6 +55,7 @@ impl Chain {
             included: HashMap::new(),
             sets,
             superseded: Vec::new(),
+            configurations,
             seals: Seals::default(),
         }
     }
@@ -58,11 +64,9 @@ impl Chain {
     pub fn append(&mut self, header: Header, bytes: Vec<u8>, ids: Vec<Hash>, receipts: Vec<Vec<u8>>, before: &Rules, after: &Rules) {
         let height = header.height;
         self.log.append(log::leaf_hash(&bytes));
-        for (index, id) in ids.iter().enumerate() {
-            // The first inclusion is the one whose receipt counts; a duplicate keeps it.
-            self.included.entry(*id).or_insert((height, index as u32));
-        }
-        self.recent.push_back(Recent { height, until: height.saturating_add(before.parameters.window), ids, receipts });
+        let until = height.saturating_add(before.parameters.window);
+        self.remember(Recent { height, header: bytes.clone(), until, ids, receipts });
+        self.configurations.forget_before(height.saturating_sub(MOST_WINDOW));
         // After the window shrank, what came later waits for what came before: it is kept longer than it must.
         while self.recent.front().is_some_and(|recent| recent.until <= height) {
             if let Some(old) = self.recent.pop_front() {
@@ -82,6 +86,15 @@ impl Chain {
         }
         self.header = header;
         self.header_bytes = bytes;
+    }
+
+    /// Takes up the ids and receipts of a height.
+    pub fn remember(&mut self, recent: Recent) {
+        for (index, id) in recent.ids.iter().enumerate() {
+            // The first inclusion is the one whose receipt counts; a duplicate keeps it.
+            self.included.entry(*id).or_insert((recent.height, index as u32));
+        }
+        self.recent.push_back(Arc::new(recent));
     }
 
     /// The widest limits under which a batch may have been made whose transactions are still valid.

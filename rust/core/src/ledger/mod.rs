@@ -22,6 +22,7 @@ mod recovery;
 pub mod rules;
 mod sealed;
 mod seals;
+pub mod snapshot;
 mod status;
 pub mod stored;
 mod subject;
@@ -30,6 +31,7 @@ mod transfers;
 mod verify;
 mod waiting;
 
+pub use governance::check_certificate;
 pub use verify::{Admission, MAX_SEQUENCE};
 
 use crate::answer::{self, CertifiedHeader};
@@ -53,6 +55,7 @@ use overlay::{last_versions, Change};
 use pool::{Batch, Pool, Verified};
 use rules::{matters, Rules, Written};
 use seals::Seals;
+use snapshot::Configurations;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -142,6 +145,7 @@ pub struct Published {
 
 /// What execution needs of the chain, taken at once so that no lock is held meanwhile.
 struct Parent {
+    map: Arc<StateMap>,
     state: Arc<Snapshot>,
     height: u64,
     time_ms: u64,
@@ -173,7 +177,8 @@ pub struct Counters {
 pub struct Ledger {
     genesis: Genesis,
     genesis_hash: Hash,
-    state: StateMap,
+    /// Replaced as a whole when a snapshot is installed; as the chain, only under the chain's lock.
+    state: RwLock<Arc<StateMap>>,
     chain: RwLock<Chain>,
     pool: Mutex<Pool>,
     /// What was executed last and not committed yet.
@@ -182,7 +187,7 @@ pub struct Ledger {
     seed: [u8; 32],
     draws: AtomicU64,
     published: RwLock<Arc<Published>>,
-    directory: Directory,
+    directory: RwLock<Arc<Directory>>,
     /// For metrics and tests.
     pub counters: Counters,
 }
@@ -196,9 +201,11 @@ impl Ledger {
     /// The ledger at height 0. `seed` is random, once per process; it guards hash tables and batch verification and reaches no output.
     pub fn new(genesis: Genesis, seed: [u8; 32]) -> Result<Ledger, Error> {
         let genesis_hash = genesis.hash();
-        let state = StateMap::new(u64::from_le_bytes(std::array::from_fn(|index| seed[index])));
+        let state = StateMap::new(map_seed(&seed));
         let directory = Directory::default();
         let first = genesis.records();
+        let mut configurations = Configurations::default();
+        configurations.note(first.iter().map(|(key, record)| (&key[..], &record[..])))?;
         directory.note(first.iter().map(|(key, _)| &key[..]));
         let records = first.into_iter().map(|(key, record)| (path_of(&key), Some(record.into()))).collect();
         let snapshot = state.commit(state.candidate(records)?)?;
@@ -226,15 +233,15 @@ impl Ledger {
         Ok(Ledger {
             genesis,
             genesis_hash,
-            state,
-            chain: RwLock::new(Chain::new(header, header_bytes, validators)),
+            state: RwLock::new(Arc::new(state)),
+            chain: RwLock::new(Chain::new(header, header_bytes, validators, configurations)),
             pool: Mutex::new(Pool::default()),
             outcome: Mutex::new(None),
             verifier: Mutex::new(Verifier::default()),
             seed,
             draws: AtomicU64::new(0),
             published: RwLock::new(Arc::new(published)),
-            directory,
+            directory: RwLock::new(Arc::new(directory)),
             counters: Counters::default(),
         })
     }
@@ -247,6 +254,11 @@ impl Ledger {
     /// The last committed block, for answers.
     pub fn published(&self) -> Arc<Published> {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The state map of the committed blocks. The chain's lock is held where it must not be replaced meanwhile.
+    fn state(&self) -> Arc<StateMap> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn chain(&self) -> std::sync::RwLockReadGuard<'_, Chain> {
@@ -334,7 +346,7 @@ impl Ledger {
         self.counters.executions.fetch_add(1, Ordering::Relaxed);
         let transactions = batches.iter().flat_map(|batch| &batch.transactions);
         let executed = execute(&parent.state, height, &parent.rules.parameters, transactions, |id| parent.included.contains(id));
-        let state = self.state.candidate_on(&parent.state, last_versions(&executed.changes))?;
+        let state = parent.map.candidate_on(&parent.state, last_versions(&executed.changes))?;
         let written = executed.changes.iter().filter(|change| matters(&change.key)).map(|change| (&change.key[..], &change.record[..]));
         let written: Written<'_> = written.collect();
         let rules = parent.rules.after(height, &written, &parent.state)?;
@@ -363,6 +375,7 @@ impl Ledger {
         let published = self.published();
         let ids = batches.iter().flat_map(|batch| &batch.transactions).map(|transaction| transaction.id);
         Parent {
+            map: self.state(),
             state: published.state.clone(),
             rules: published.rules.clone(),
             height: chain.header.height,
@@ -437,9 +450,11 @@ impl Ledger {
         let (executed, state) =
             work.ok_or_else(|| Error::rule("stale_base", "a block with the same batches was committed; execute this one again"))?;
         let changes = executed.changes.iter().map(|change| (&change.key[..], &change.record[..]));
-        let (seals, tables) = Seals::read(changes, height)?;
-        let snapshot = self.state.commit(state)?;
+        let (seals, tables) = Seals::read(changes.clone(), height)?;
+        let configurations = Configurations::read(changes)?;
+        let snapshot = self.state().commit(state)?;
         chain.seals.take(seals);
+        chain.configurations.take(configurations);
         let commit = Commit {
             height,
             changes: encode_changes(&executed.changes),
@@ -453,7 +468,7 @@ impl Ledger {
         self.counters.committed.fetch_add(executed.committed as u64, Ordering::Relaxed);
         self.counters.rejected.fetch_add(executed.rejected as u64, Ordering::Relaxed);
         chain.append(candidate.header, candidate.header_bytes, executed.ids, executed.receipts, &before, &outcome.rules);
-        self.directory.note(executed.changes.iter().map(|change| &change.key[..]));
+        self.directory().note(executed.changes.iter().map(|change| &change.key[..]));
         self.publish(&chain, snapshot, &certificate, before.validators.clone(), outcome.rules.clone())?;
         // The pool's lock is never taken under the chain's: admission takes them the other way round.
         drop(chain);
@@ -494,6 +509,7 @@ impl Ledger {
         let base = self.published();
         let mut last: HashMap<&[u8], &[u8]> = HashMap::new();
         let mut written = Written::new();
+        let mut configurations = Configurations::default();
         let mut heights = Vec::with_capacity(headers.len());
         let mut parent = (chain.header.height, header_hash(&chain.header_bytes));
         let mut log = chain.log.frontier();
@@ -501,13 +517,16 @@ impl Ledger {
         for ((bytes, changes), receipts) in headers.iter().zip(changes).zip(receipts) {
             let header = Header::decode(bytes)?;
             let mut is_configured = false;
+            let mut matter = Vec::new();
             decode_changes(changes, |key, record| {
                 last.insert(key, record);
                 if matters(key) {
                     is_configured = true;
-                    written.insert(key, record);
+                    matter.push((key, record));
                 }
             })?;
+            configurations.note(matter.iter().copied())?;
+            written.extend(matter);
             let after = if is_configured { rules.after(header.height, &written, &base.state)? } else { rules.clone() };
             let follows = header.genesis == self.genesis_hash
                 && (header.height, header.parent) == (parent.0 + 1, parent.1)
@@ -531,7 +550,8 @@ impl Ledger {
             heights.push((header, ids, receipts, before, after));
         }
         let updates = last.iter().map(|(key, record)| (path_of(key), Some((*record).into()))).collect();
-        let state = self.state.candidate(updates)?;
+        let map = self.state();
+        let state = map.candidate(updates)?;
         let (end, .., decided_under, _) = &heights[heights.len() - 1];
         check_decided(&certificate, end.height, &log.root())?;
         check_quorum(&certificate, &decided_under.validators)?;
@@ -547,10 +567,11 @@ impl Ledger {
         for encoded in changes {
             let mut keys: Vec<&[u8]> = Vec::new();
             decode_changes(encoded, |key, _| keys.push(key))?;
-            self.directory.note(keys);
+            self.directory().note(keys);
         }
         chain.seals.take(seals);
-        let snapshot = self.state.commit(state)?;
+        chain.configurations.take(configurations);
+        let snapshot = map.commit(state)?;
         for ((header, ids, receipts, before, after), bytes) in heights.into_iter().zip(headers) {
             chain.append(header, bytes.to_vec(), ids, receipts, &before, &after);
         }
@@ -565,8 +586,8 @@ impl Ledger {
     }
 
     /// What stands under a prefix of codes.
-    pub fn directory(&self) -> &Directory {
-        &self.directory
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The records of block 0, in the form of [`Commit::changes`]: no block wrote them, so no store holds them.
@@ -605,6 +626,11 @@ impl Ledger {
         let size = recent.receipts.len() as u64;
         Some((u64::from(index), size, receipts.inclusion(u64::from(index), size).ok()?))
     }
+}
+
+/// The seed of the state map's hash table, from the ledger's.
+fn map_seed(seed: &[u8; 32]) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|index| seed[index]))
 }
 
 /// The answer about a subject from one published block; none at height 0.

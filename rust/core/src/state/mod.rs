@@ -16,7 +16,7 @@ pub mod proof;
 pub mod tree;
 
 pub use proof::{verify, Proof, QUERIES_MAX};
-pub use tree::{Candidate, Tree, Update, Value, Version};
+pub use tree::{Candidate, Tree, Update, Value, Version, Walk};
 
 use crate::hash::Hash;
 

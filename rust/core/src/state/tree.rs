@@ -247,19 +247,33 @@ impl Version {
         None
     }
 
-    /// Calls `visit` with every key and its value, in ascending order of the keys.
-    pub fn for_each(&self, mut visit: impl FnMut(&Hash, Value)) {
-        let arena = &*self.inner.arena;
-        let mut stack = vec![self.inner.root];
-        while let Some(node) = stack.pop() {
-            match node.kind() {
+    /// Every key and its value, in ascending order of the keys. The walk keeps the version.
+    pub fn walk(&self) -> Walk {
+        Walk { version: self.clone(), stack: vec![self.inner.root] }
+    }
+}
+
+/// See [`Version::walk`].
+pub struct Walk {
+    version: Version,
+    stack: Vec<NodeRef>,
+}
+
+impl Iterator for Walk {
+    type Item = (Hash, Value);
+
+    fn next(&mut self) -> Option<(Hash, Value)> {
+        let arena = &*self.version.inner.arena;
+        loop {
+            match self.stack.pop()?.kind() {
                 Kind::Empty => {}
                 Kind::Leaf(slot) => {
-                    visit(&arena.leaf_key(slot), Value { hash: arena.leaf_value_hash(slot), handle: arena.leaf_handle(slot) });
+                    let value = Value { hash: arena.leaf_value_hash(slot), handle: arena.leaf_handle(slot) };
+                    return Some((arena.leaf_key(slot), value));
                 }
                 Kind::Inner(slot) => {
                     let [left, right] = arena.children(slot);
-                    stack.extend([right, left]);
+                    self.stack.extend([right, left]);
                 }
             }
         }

@@ -26,15 +26,17 @@ use cityid_core::json::from_hex;
 use cityid_core::ledger::operation::{
     possession_message, Action, Change, Holder, ItemUpdate, KeyProof, NewItem, NewTable, Operation, Range, StorageReceipt, Target,
 };
+use cityid_core::ledger::snapshot::Manifest;
 use cityid_core::ledger::stored::Receipt;
 use cityid_core::ledger::transaction::{assemble, assemble_batch, batch_digest, signing_message, transaction_id, Body, Transaction};
+use cityid_core::ledger::Ledger;
 use cityid_core::map_key::{Kind, MapKey};
 use cityid_core::record::{Allocation, Children, Configuration, KeyEntry, Proposal, Purpose, Record, Recovery, Status, Succession, Table};
 use cityid_core::table::build::{Builder, Spec, Step};
 use cityid_core::table::index::Reader;
 use cityid_core::table::{storage_receipt_message, Leaf, TableProof};
 use cityid_core::trust::Trust;
-use cityid_core::vote::{sign_bytes, CommitCertificate, VoteKind, NO_ROUND};
+use cityid_core::vote::{sign_bytes, CommitCertificate, CommitSignature, VoteKind, NO_ROUND};
 use cityid_core::wire::{Decoder, Encoder};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -93,6 +95,7 @@ fn every_golden_structure_reads_back_to_the_same_bytes() {
             "record" => Record::decode(&bytes).unwrap().encode(),
             "header" => Header::decode(&bytes).unwrap().encode(),
             "certificate" => CommitCertificate::decode(&bytes).unwrap().encode(),
+            "snapshot" if name == "snapshot-manifest.hex" => Manifest::decode(&bytes).unwrap().encode(),
             "certified" => CertifiedHeader::decode(&bytes).unwrap().encode(),
             "operation" => {
                 let mut decoder = Decoder::new(&bytes);
@@ -147,6 +150,7 @@ fn all() -> Files {
     answers(&mut files);
     table_file(&mut files);
     past::past(&mut files);
+    snapshot(&mut files);
     files
 }
 
@@ -236,6 +240,40 @@ fn blocks(files: &mut Files) {
         let pol_round = if kind == VoteKind::Proposal { 1 } else { NO_ROUND };
         files.insert(format!("sign-bytes-{name}.hex"), sign_bytes(kind, &world.genesis.hash(), 5, 2, pol_round, &[7; 32]));
     }
+}
+
+/// The snapshot of a ledger of two blocks, the first with a transaction.
+fn snapshot(files: &mut Files) {
+    let ledger = Ledger::new(genesis_of(4), [3; 32]).unwrap();
+    let genesis = ledger.genesis().hash();
+    let operation = serde_json::json!({"op": "allocate_range", "city": "130100", "class": "010203", "size": 1000});
+    let body = Body {
+        genesis,
+        valid_until: 100,
+        nonce: vec![7; 8],
+        signers: vec![public(1, 1)],
+        operations: vec![Operation::from_json(operation).unwrap()],
+    }
+    .encode();
+    let signature = secret(1, 1).sign(&signing_message(&transaction_id(&body))).to_bytes();
+    let batch = assemble_batch(1, &assemble(&body, &[signature]));
+    let digest = ledger.ingest(&[&batch])[0].0;
+    for (height, digests) in [(1, vec![digest]), (2, Vec::new())] {
+        let time_ms = ledger.published().time_ms + 1_000;
+        let candidate = ledger.execute(height, time_ms, City::parse("130100").unwrap(), &digests).unwrap();
+        let unsigned = CommitCertificate { height, round: 0, value: candidate.value, validators: 4, signatures: Vec::new() };
+        let message = unsigned.sign_bytes(&genesis);
+        let sign = |index: u16| CommitSignature { index, signature: secret(usize::from(index), 2).sign(&message).to_bytes() };
+        let certificate = CommitCertificate { signatures: (0..3).map(sign).collect(), ..unsigned };
+        assert_eq!(ledger.commit(candidate, &certificate.encode()).unwrap().rejected, 0);
+    }
+    let mut writer = ledger.write_snapshot(Vec::new()).unwrap();
+    for name in ["leaves", "configurations", "heights", "records"] {
+        let (_, chunk) = writer.next_chunk(&ledger).unwrap().unwrap();
+        files.insert(format!("snapshot-{name}.hex"), chunk);
+    }
+    assert_eq!(writer.next_chunk(&ledger).unwrap(), None);
+    files.insert("snapshot-manifest.hex".to_owned(), writer.manifest().encode());
 }
 
 /// Every map key with its path behind it.

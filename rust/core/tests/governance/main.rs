@@ -6,4 +6,5 @@ mod limits;
 mod proposals;
 mod random;
 mod sets;
+mod snapshots;
 mod world;

@@ -8,6 +8,8 @@ mod cities;
 mod merger;
 mod network;
 
+pub use certificate::check as check_certificate;
+
 use super::execute::{Context, Output};
 use super::operation::{Change, Holder};
 use super::overlay::Entry;
