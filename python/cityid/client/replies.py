@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from cityid.client.reasons import explain
 from cityid.errors import (
     CityIDError,
     CodeError,
@@ -120,7 +121,7 @@ class Receipt:
             case "rejected" | "refused" | "expired":
                 where = "" if self.operation is None else f" (operation {self.operation})"
                 reason = self.reason or self.state
-                raise RuleViolation(reason, f"{self.message or 'the network does not accept the transaction'}{where}")
+                raise RuleViolation(reason, f"{self.message or explain(reason)}{where}")
 
 
 def json_object(reply: Reply) -> dict[str, Any]:
