@@ -23,7 +23,7 @@ from cityid.client.importing.journal import Journal
 from cityid.client.importing.rows import read_table
 from cityid.client.prepared import Prepared
 from cityid.errors import CityIDError, MalformedInput
-from cityid.node import config, messages
+from cityid.node import config, messages, wal
 from cityid.node.config import Limits
 from cityid.node.control import codes
 from cityid.node.control.problems import Problem
@@ -161,12 +161,15 @@ def parsers(network: Path) -> Mapping[str, Parser]:
     )
     made = network / "votes"
     if not made.exists():
-        VoteLog.create(made)
+        with pytest.MonkeyPatch.context() as small:
+            small.setattr(wal, "PREALLOCATED_BYTES", 6 * wal.BLOCK_BYTES)
+            VoteLog.create(made)
     log = VoteLog.open(made)
     log.recover(1)
     log.append(1, [b"entry"])
     log.close()
-    votes = made.read_bytes()[:200]
+    votes = made.read_bytes()
+    status = messages.encode_status(messages.Status(7, HASH, 2))
     features = [{"type": "Feature", "id": 1, "properties": {"a": 1}, "geometry": {"coordinates": [1.5, 2]}}]
     return {
         "block": Parser(
@@ -219,7 +222,7 @@ def parsers(network: Path) -> Mapping[str, Parser]:
             body(lambda data: codes._parse_many(data, Limits())), (b'{"codes": ["MA.156.130100"], "proof": true}',)
         ),
         "schema": Parser(lambda data, _: schemas.parse_schema(data), (b'{"type": "object", "properties": {"a": {}}}',)),
-        "status": Parser(payload(messages.decode_status, messages.encode_status), (bytes(40),)),
+        "status": Parser(payload(messages.decode_status, messages.encode_status), (status,)),
         "trust": Parser(
             lambda data, _: _native.Trust.from_json(data.decode()), (golden("trust.json"), golden("genesis.json"))
         ),

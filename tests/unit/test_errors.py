@@ -24,8 +24,10 @@ PARENTS = {
     "Unavailable": "CityIDError",
     "Overloaded": "Unavailable",
     "NotSynced": "Unavailable",
+    "Pruned": "Unavailable",
     "PeerUnreachable": "Unavailable",
     "StorageError": "CityIDError",
+    "DamagedStore": "StorageError",
 }
 
 

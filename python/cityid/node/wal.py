@@ -63,13 +63,21 @@ class VoteLog:
         """Make an empty log; its folder must be synced by the caller."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                _write_all(descriptor, bytes(PREALLOCATED_BYTES), 0)
-                for block in range(HEAD_BLOCKS):
-                    _write_all(descriptor, _head(PREALLOCATED_BYTES, silent_until), block * BLOCK_BYTES)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        except OSError as error:
+            raise _storage_error(path, "cannot be made", error) from error
+        try:
+            cls.make(path, descriptor, silent_until=silent_until)
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def make(path: Path, descriptor: int, *, silent_until: int = 0) -> None:
+        """Make an empty file an empty log; durable when it returns."""
+        try:
+            _write_all(descriptor, bytes(PREALLOCATED_BYTES), 0)
+            for block in range(HEAD_BLOCKS):
+                _write_all(descriptor, _head(PREALLOCATED_BYTES, silent_until), block * BLOCK_BYTES)
+            os.fsync(descriptor)
         except OSError as error:
             raise _storage_error(path, "cannot be made", error) from error
 

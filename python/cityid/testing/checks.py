@@ -125,10 +125,10 @@ class Checks:
                 )
 
     def check_body(self, city: str, message: bytes, disk: Disk) -> None:
-        """What a vote is for lies on the disk of the city that lets it out."""
+        """What a vote is for lies on the disk of the city that lets it out, or lay there before the store was lost."""
         if city not in self.liars and message[0] in _VOTES_FOR_VALUE:
             _, height, _ = _HEAD.unpack_from(message)
-            if not disk.holds(height, message[_HEAD.size : -84]):
+            if height > disk.repeats_until and not disk.holds(height, message[_HEAD.size : -84]):
                 why = f"{city} votes at height {height} for a block that its disk does not hold"
                 raise Violation(why, kind="unheld")
 

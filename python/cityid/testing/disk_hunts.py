@@ -19,7 +19,7 @@ from cityid._native import header_hash
 from cityid.errors import StorageError
 from cityid.node.ports import HeightRecord, WriteStore
 from cityid.node.store import Store
-from cityid.node.wal import VoteLog
+from cityid.node.wal import BLOCK_BYTES, HEAD_BLOCKS, VoteLog
 from cityid.testing.checks import Violation
 
 NETWORK = b"n" * 32
@@ -71,7 +71,7 @@ def cut_under_the_vote_log(seed: int) -> None:
 
 
 def damaged_vote_log(seed: int) -> None:
-    """A byte of the vote log flips, in a record that others follow: the node must not vote on what is left."""
+    """Both copies of a record that others follow are damaged: the node must not vote on what is left."""
     random = Random(f"damaged log {seed}")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "votes"
@@ -80,10 +80,12 @@ def damaged_vote_log(seed: int) -> None:
         log.recover(1)
         size = 100
         for _ in range(4):
-            log.append(1, [random.randbytes(size)])
+            log.append(1, [random.randbytes(size)])  # two copies of a block each
         log.close()
         data = bytearray(path.read_bytes())
-        data[random.randrange(3 * size)] ^= 1 << random.randrange(8)
+        record = HEAD_BLOCKS + 2 * random.randrange(3)
+        for copy in (record, record + 1):
+            data[copy * BLOCK_BYTES + random.randrange(size)] ^= 1 << random.randrange(8)
         path.write_bytes(data)
         again = VoteLog.open(path)
         try:

@@ -91,6 +91,7 @@ class Disk:
     proposals: dict[tuple[int, bytes], PendingProposal] = field(default_factory=dict)
     heights: list[HeightRecord] = field(default_factory=list)  # position 0 holds height 1
     silent_until: int = 0  # a vote log was lost and found to be: nothing is signed up to here
+    repeats_until: int = 0  # the store was lost: votes up to here are known from the vote log alone
     waiting_votes: list[AppendVotes] = field(default_factory=list)
     waiting_writes: list[WriteStore] = field(default_factory=list)
     failure: str | None = None
@@ -155,6 +156,7 @@ class Disk:
     def lose_store(self) -> None:
         """The store is damaged and made anew; the vote log stays (node/recovery.py)."""
         self.batches, self.undecided, self.proposals, self.heights = {}, {}, {}, []
+        self.repeats_until = self.vote_height
 
     def lose_votes(self) -> None:
         """The vote log is damaged and made anew, and knows it."""
@@ -186,3 +188,11 @@ class Disk:
             return None
         record = self.heights[height - 1]
         return record.header, record.certificate, record.digests
+
+    def certified(self, height: int) -> tuple[bytes, bytes] | None:
+        """Header and certificate of a decided height; none is pruned here."""
+        found = self.block(height)
+        return None if found is None else found[:2]
+
+    def check_kept(self, height: int) -> None:
+        """Every height is kept."""

@@ -6,6 +6,7 @@ reach into the parts that they break, as a patch of the product would; nothing e
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from cityid._native import Candidate, Ledger, Verdict, verify
@@ -21,7 +22,6 @@ from cityid.node.ports import Now, PendingProposal, Recovered, TimerKey
 from cityid.node.proposals import Proposals
 from cityid.node.store import Store
 from cityid.node.sync import CatchUp
-from cityid.node.wal import VoteLog
 from cityid.testing import disk_hunts, hunts
 from cityid.testing.planting import Hunt, Mutant
 
@@ -245,10 +245,10 @@ def _vote_log_not_synced(original: Callable[..., None]) -> Callable[..., None]:
 
 @_mutant(
     "damaged-vote-log-accepted", "a vote log with a hole is taken for a shorter one",
-    VoteLog, "_check_tail", hunt=disk_hunts.damaged_vote_log, finds=("vote log",), seeds=8,
+    wal, "_count", hunt=disk_hunts.damaged_vote_log, finds=("vote log",), seeds=8,
 )  # fmt: skip
-def _damaged_log(original: Callable[..., None]) -> Callable[..., None]:
-    return lambda self, data, position, height, sequence: None
+def _damaged_log(original: Callable[..., int]) -> Callable[..., int]:
+    return lambda found, height: next(sequence for sequence in count() if (height, sequence) not in found)
 
 
 @_mutant(

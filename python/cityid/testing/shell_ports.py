@@ -50,6 +50,7 @@ class TornLog:
     def __init__(self, city: str) -> None:
         self._path = Path(f"votes of {city}")
         self._descriptor = os.memfd_create(city)
+        VoteLog.make(self._path, self._descriptor)
         self._log = VoteLog(self._path, self._descriptor)
 
     def recover(self, next_height: int) -> tuple[int, tuple[bytes, ...]]:

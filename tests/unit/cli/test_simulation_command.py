@@ -31,7 +31,10 @@ def test_no_seed_breaks_anything_and_a_seed_is_one_history(faults: str) -> None:
     assert alone["digest"] != first["digest"]
 
 
-def test_control_a_lost_vote_log_is_a_violation_that_can_be_played_again() -> None:
+def test_control_a_lost_vote_log_is_a_violation_that_can_be_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # schedules of violations are kept where the command runs
     status, out, said = run("sim --seeds 2 --faults vote-log-is-lost")
     assert status == 1
     violation = next(line for line in out.splitlines() if "violation at" in line)
