@@ -23,6 +23,7 @@ REQUESTS_PER_S = 20
 LEAST_PER_REQUEST = 5
 REPLY_S = 4.0
 VALID_HEIGHTS = 1_900  # nearly the window: a long fault is no reason to expire
+AGAIN = frozenset({"overloaded", "pool_share", "not_ready"})  # refusals that hold for a moment
 
 
 @dataclass(slots=True)
@@ -118,6 +119,6 @@ class Load:
         for code, row in zip(codes, reply.json()["transactions"], strict=True):
             if row["status"] == "pending":
                 self.acknowledged[code] = row["id"]
-            elif row.get("reason") not in ("overloaded", "pool_share"):
+            elif row.get("reason") not in AGAIN:
                 self.refused.append(f"{city}: {row}")
         return True
