@@ -1,9 +1,7 @@
 """Whole runs: no seed breaks anything, one seed has one history, a failure is shortened and can be played again."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -33,24 +31,15 @@ def test_a_simulated_hour_of_seven_cities_with_two_liars() -> None:
     assert outcome.height > 60
 
 
-def traces(hash_seed: str) -> list[str]:
-    """Of twenty seeds, in a process of their own."""
+def test_twenty_seeds_have_one_history_each_in_any_process(lines_of: Callable[[str, str], list[str]]) -> None:
     program = (
         "from cityid.testing.runs import run, scenario\n"
         "for seed in range(20):\n"
         "    print(run(scenario(seed, cities=4, duration_ms=5_000, liars=seed % 2, whole_network=True)).trace)\n"
     )
-    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True, timeout=300
-    )
-    return done.stdout.split()
-
-
-def test_twenty_seeds_have_one_history_each_in_any_process() -> None:
-    first = traces("1")
+    first = lines_of(program, "1")
     assert len(set(first)) == 20
-    assert traces("4242") == first
+    assert lines_of(program, "4242") == first
 
 
 LOST_LOG = [

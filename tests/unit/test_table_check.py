@@ -78,10 +78,11 @@ def test_a_table_that_is_refused_stays_where_it_is(world: World) -> None:
         assert path.exists()
         assert world.tables.digests() == []
         # The control: without the check it is a table like any other.
-        assert world.tables.add(path).count == ROWS + 1
+        table = world.tables.add(path)
+        assert table.count == ROWS + 1
         with pytest.raises(RuleViolation, match=why):
-            world.tables.get(world.tables.digests()[0]).check(world.snapshot, None)  # type: ignore[union-attr]
-        world.tables.remove(world.tables.digests()[0])
+            table.check(world.snapshot, None)
+        world.tables.remove(table.digest)
     assert world.tables.add(world.write("good"), snapshot=world.snapshot).count == ROWS + 1
 
 
